@@ -50,6 +50,7 @@ derive requirements.training-cpu.lock --extra cpu $leave_out
 derive requirements.dev.lock --extra dev
 derive requirements.monitor.lock --extra monitor
 derive requirements.test.lock --extra test
+derive requirements.build.lock --extra build
 
 if [ -n "$check" ]; then
   for file in requirements*.lock; do

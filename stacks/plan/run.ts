@@ -1,0 +1,132 @@
+import { basename } from "node:path";
+import { SAMPLE_DATA } from "../settings/defaults.ts";
+import type { StackInputs } from "../settings/load.ts";
+import type { Located } from "../settings/located.ts";
+import { presetFacts } from "../settings/presets.ts";
+import type { Problem } from "../settings/problems.ts";
+import { gpuEnvironment, healthOf, SCRATCH, secretMounts } from "./services.ts";
+import type { Mount, RunPlan } from "./types.ts";
+import { mountVolume } from "./volumes.ts";
+
+/** The run that the settings describe, as a container that starts, trains and exits. */
+export function planRun(inputs: StackInputs, accelerator: "cuda" | "cpu"): RunPlan {
+  const { settings, secretFiles } = inputs;
+  const { training } = settings;
+  const cuda = accelerator === "cuda";
+  const data = mountLocated(inputs.data, dataPath(inputs.data), (id) => `hub:${id}`);
+  const model = inputs.model === undefined ? undefined : mountLocated(inputs.model, "/model", (id) => id);
+  return {
+    run: training.run,
+    preset: training.preset,
+    model: training.model,
+    data: training.data ?? SAMPLE_DATA,
+    replaceRunning: training.replaceRunning,
+    workload: {
+      name: "qlora-training",
+      image: { kind: "stage", stage: "training" },
+      command: [
+        "tunestack-train",
+        "run",
+        `--name=${training.run}`,
+        ...(training.preset === undefined ? [] : [`--preset=${training.preset}`]),
+        ...(model === undefined ? [] : [`--model=${model.argument}`]),
+        `--data=${data.argument}`,
+        ...Object.entries(training.set).map(([key, value]) => `--set=${key}=${value}`),
+      ],
+      environment: {
+        ...gpuEnvironment(cuda),
+        TUNESTACK_RUN: training.run,
+        ...(training.commit === undefined ? {} : { TUNESTACK_GIT_COMMIT: training.commit }),
+      },
+      mounts: [
+        mountVolume("training_models_cache"),
+        mountVolume("training_checkpoints"),
+        mountVolume("training_logs"),
+        ...data.mounts,
+        ...(model?.mounts ?? []),
+        ...secretMounts(secretFiles, ["hf-token", "wandb-api-key"]),
+      ],
+      ports: [],
+      scratch: SCRATCH,
+      gpu: cuda ? "all" : "none",
+      memoryBytes: training.memory,
+      sharedMemoryBytes: training.sharedMemory,
+      processLimit: 16384,
+      // Loading a large model for the first time downloads it.
+      health: healthOf("training", { startSeconds: 3600 }),
+      restart: "on-failure",
+      stopGraceSeconds: training.stopGrace,
+      user: "1000:1000",
+      readOnly: true,
+      browse: undefined,
+    },
+  };
+}
+
+/** What can be said about the run before anything is built. */
+export function runProblems(inputs: StackInputs, accelerator: "cuda" | "cpu"): readonly Problem[] {
+  const { data, model } = inputs;
+  const { training } = inputs.settings;
+  const problems: Problem[] = [];
+  if (data.kind === "host" && !data.exists) {
+    problems.push({
+      path: "training.data",
+      value: data.path,
+      reason: "there is no such file or folder",
+      remedy: "give the path of a JSONL, JSON, CSV or Parquet file, of a folder of them, or hub:ID for a Hugging Face data set",
+    });
+  }
+  if (model?.kind === "host" && !model.exists) {
+    problems.push({
+      path: "training.model",
+      value: model.path,
+      reason: "there is no such folder",
+      remedy: "give the folder of a Hugging Face model, or the id of one, such as google/gemma-2-2b",
+    });
+  }
+  if (training.preset !== undefined && training.model === undefined) problems.push(...presetProblems(inputs, accelerator));
+  return problems;
+}
+
+function presetProblems({ settings, secretFiles, stack }: StackInputs, accelerator: "cuda" | "cpu"): readonly Problem[] {
+  const { preset } = settings.training;
+  if (preset === undefined) return [];
+  const facts = presetFacts(preset);
+  const problems: Problem[] = [];
+  if (facts.gpuMemoryGiB > 0 && accelerator === "cpu") {
+    problems.push({
+      path: "training.preset",
+      value: preset,
+      reason: `needs an NVIDIA GPU with ${facts.gpuMemoryGiB} GiB of memory, and this machine offers none to containers`,
+      remedy: "npm run doctor says what is missing; npm run train-custom -- --preset rehearsal trains a tiny model on the CPU",
+    });
+  }
+  if (facts.gated && secretFiles["hf-token"] === undefined) {
+    problems.push({
+      path: "training.preset",
+      value: preset,
+      reason: `${facts.model} is gated, and no Hugging Face token is set`,
+      remedy: `accept the licence at https://huggingface.co/${facts.model}, make a token at https://huggingface.co/settings/tokens, and type: HF_TOKEN=… npm run train-${preset}${stack === "dev" ? "" : ` -- --stack ${stack}`}`,
+    });
+  }
+  return problems;
+}
+
+/** A thing on this machine is mounted read-only and named by its path in the container; an id goes as it is. */
+function mountLocated(
+  located: Located,
+  path: string,
+  hubArgument: (id: string) => string,
+): { readonly argument: string; readonly mounts: readonly Mount[] } {
+  switch (located.kind) {
+    case "hub":
+      return { argument: hubArgument(located.id), mounts: [] };
+    case "host":
+      return { argument: path, mounts: [{ kind: "host", source: located.path, path }] };
+  }
+}
+
+/** The file's own name is kept, since its ending tells the format. */
+function dataPath(data: Located): string {
+  return data.kind === "host" ? `/data/${basename(data.path)}` : "/data";
+}

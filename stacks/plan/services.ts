@@ -1,0 +1,223 @@
+import type { StackInputs } from "../settings/load.ts";
+import type { Profile } from "../settings/schema.ts";
+import type { HealthCheck, LeftOut, Mount, Port, Workload, WorkloadName } from "./types.ts";
+import { mountVolume } from "./volumes.ts";
+
+/** What services of our own image have in common; a service's own part is added to it. */
+const OUR_IMAGE = {
+  user: "1000:1000",
+  readOnly: true,
+  restart: "unless-stopped",
+  processLimit: 4096,
+  stopGraceSeconds: 30,
+  sharedMemoryBytes: undefined,
+  browse: undefined,
+} as const;
+
+const MIB = 2 ** 20;
+
+/** Every image of ours keeps its home and /tmp in memory, since its root file system is read-only. */
+export const SCRATCH = [
+  { path: "/tmp", bytes: 2048 * MIB },
+  { path: "/home/tunestack", bytes: 256 * MIB },
+] as const;
+
+/**
+ * The W&B server, whose image comes from a registry. The digest is one that a public deployment runs (looked up
+ * 2026-11-23); W&B publishes no list of digests.
+ */
+const WANDB_LOCAL = "wandb/local@sha256:2fe35cad6d731eb6be1f63c45ee9f34962414e9b67ab39837cd59e26bb550db9";
+
+interface ServicePlan {
+  readonly profile: Profile;
+  readonly workload: Workload;
+}
+
+/** The services of the stack's profiles, and those left out with the reason. */
+export function planServices(
+  inputs: StackInputs,
+  accelerator: "cuda" | "cpu",
+): { readonly services: readonly Workload[]; readonly leftOut: readonly LeftOut[] } {
+  const { settings } = inputs;
+  const services: Workload[] = [];
+  const leftOut: LeftOut[] = [];
+  for (const { profile, workload } of everyService(inputs, accelerator === "cuda")) {
+    const reason = reasonToLeaveOut(inputs, profile, workload);
+    if (reason === undefined) services.push(workload);
+    else if (settings.profiles.includes(profile)) leftOut.push({ service: workload.name, reason });
+  }
+  return { services, leftOut };
+}
+
+function everyService(inputs: StackInputs, cuda: boolean): readonly ServicePlan[] {
+  return [
+    { profile: "dev", workload: jupyter(inputs, cuda) },
+    { profile: "dev", workload: tensorboard(inputs) },
+    { profile: "monitor", workload: wandbLocal(inputs) },
+    { profile: "monitor", workload: gpuMonitor(inputs, cuda) },
+    { profile: "monitor", workload: trainingBackup(inputs) },
+  ];
+}
+
+function reasonToLeaveOut(inputs: StackInputs, profile: Profile, workload: Workload): string | undefined {
+  const { settings, machine } = inputs;
+  if (!settings.profiles.includes(profile)) return `the profile ${profile} is off`;
+  if (workload.name !== "qlora-training" && !settings.services[workload.name].enabled) {
+    return `services.${workload.name}.enabled is false`;
+  }
+  if (workload.image.kind === "registry" && machine.unreachableRegistries.includes("registry-1.docker.io")) {
+    return `the image ${workload.image.reference.split("@")[0]} cannot be had: registry-1.docker.io does not answer`;
+  }
+  return undefined;
+}
+
+function jupyter({ settings, secretFiles }: StackInputs, cuda: boolean): Workload {
+  const { port, memory, colab } = settings.services.jupyter;
+  return {
+    ...OUR_IMAGE,
+    name: "jupyter",
+    image: { kind: "stage", stage: "dev" },
+    command: ["jupyter", "lab"],
+    environment: { ...gpuEnvironment(cuda), ...(colab ? { TUNESTACK_JUPYTER_COLAB: "1" } : {}) },
+    mounts: [
+      mountVolume("training_models_cache"),
+      mountVolume("training_models_gguf"),
+      mountVolume("training_checkpoints"),
+      mountVolume("training_logs"),
+      ...secretMounts(secretFiles, ["jupyter-token", "hf-token"]),
+    ],
+    ports: [{ container: 8888, host: port }],
+    scratch: SCRATCH,
+    gpu: cuda ? "all" : "none",
+    memoryBytes: memory,
+    sharedMemoryBytes: settings.training.sharedMemory,
+    health: healthOf("jupyter", { startSeconds: 60 }),
+    browse: "/lab",
+  };
+}
+
+function tensorboard({ settings }: StackInputs): Workload {
+  const { port, memory } = settings.services.tensorboard;
+  const listen: Port = { container: 6006, host: port };
+  return {
+    ...OUR_IMAGE,
+    name: "tensorboard",
+    image: { kind: "stage", stage: "dev" },
+    // Within the container all interfaces; the machine binds the port to 127.0.0.1 alone.
+    command: ["tensorboard", "--logdir=/logs", "--host=0.0.0.0", `--port=${listen.container}`, "--reload_interval=5"],
+    environment: gpuEnvironment(false),
+    mounts: [mountVolume("training_logs", "read-only")],
+    ports: [listen],
+    scratch: SCRATCH,
+    gpu: "none",
+    memoryBytes: memory,
+    health: healthOf("tensorboard", { startSeconds: 60 }),
+    browse: "/",
+  };
+}
+
+function wandbLocal({ settings }: StackInputs): Workload {
+  const { port, memory } = settings.services["wandb-local"];
+  return {
+    ...OUR_IMAGE,
+    name: "wandb-local",
+    image: { kind: "registry", reference: WANDB_LOCAL },
+    command: undefined,
+    environment: { ...gpuEnvironment(false), HOST: `http://localhost:${port}` },
+    mounts: [mountVolume("training_wandb")],
+    ports: [{ container: 8080, host: port }],
+    scratch: [{ path: "/tmp", bytes: 1024 * MIB }],
+    gpu: "none",
+    memoryBytes: memory,
+    health: {
+      command: ["curl", "--fail", "--silent", "--show-error", "http://127.0.0.1:8080/healthz"],
+      ...healthTimes({ startSeconds: 180 }),
+    },
+    // The server's own image sets up MySQL and nginx below / at its start, as the user that it chooses.
+    readOnly: false,
+    user: undefined,
+    browse: "/",
+  };
+}
+
+function gpuMonitor({ settings }: StackInputs, cuda: boolean): Workload {
+  const { port, memory, interval } = settings.services["gpu-monitor"];
+  return {
+    ...OUR_IMAGE,
+    name: "gpu-monitor",
+    image: { kind: "stage", stage: "monitor" },
+    command: ["python", "-m", "tunestack_train.monitor", `--interval=${interval}s`, "--port=9400"],
+    environment: { ...gpuEnvironment(cuda), ...(cuda ? { NVIDIA_DRIVER_CAPABILITIES: "utility" } : {}) },
+    mounts: [mountVolume("training_logs")],
+    ports: [{ container: 9400, host: port }],
+    scratch: SCRATCH,
+    gpu: cuda ? "monitor" : "none",
+    memoryBytes: memory,
+    health: healthOf("gpu-monitor", { startSeconds: 30 }),
+    browse: "/metrics",
+  };
+}
+
+function trainingBackup({ settings, secretFiles }: StackInputs): Workload {
+  const { interval, drillInterval, keep, repository } = settings.backup;
+  return {
+    ...OUR_IMAGE,
+    name: "training-backup",
+    image: { kind: "stage", stage: "backup" },
+    command: [
+      "python",
+      "-m",
+      "tunestack_train.backup",
+      "serve",
+      `--interval=${interval}s`,
+      `--drill-interval=${drillInterval}s`,
+      `--keep-last=${keep.last}`,
+      `--keep-hourly=${keep.hourly}`,
+      `--keep-daily=${keep.daily}`,
+      `--keep-weekly=${keep.weekly}`,
+    ],
+    environment: {
+      ...gpuEnvironment(false),
+      ...(repository === undefined ? {} : { RESTIC_REPOSITORY: repository }),
+    },
+    mounts: [
+      // Read-write: `restore` brings a snapshot back through this container.
+      mountVolume("training_checkpoints"),
+      mountVolume("training_logs"),
+      mountVolume("training_models_gguf"),
+      mountVolume("training_backup"),
+      ...secretMounts(secretFiles, ["restic-password"]),
+    ],
+    ports: [],
+    scratch: SCRATCH,
+    gpu: "none",
+    memoryBytes: settings.services["training-backup"].memory,
+    health: healthOf("training-backup", { startSeconds: 120 }),
+    // A snapshot under way is ended and its lock removed.
+    stopGraceSeconds: 60,
+  };
+}
+
+/** A service without a GPU hides it from NVIDIA's runtime, which would show all of them where it is the default. */
+export function gpuEnvironment(cuda: boolean): Readonly<Record<string, string>> {
+  return cuda ? {} : { NVIDIA_VISIBLE_DEVICES: "void" };
+}
+
+/** Secrets that are set, as files under /run/secrets. */
+export function secretMounts(
+  files: StackInputs["secretFiles"],
+  names: readonly (keyof StackInputs["secretFiles"])[],
+): readonly Mount[] {
+  return names.flatMap((name) => {
+    const source = files[name];
+    return source === undefined ? [] : [{ kind: "secret", source, path: `/run/secrets/${name}` } as const];
+  });
+}
+
+export function healthOf(service: WorkloadName | "training", times: { readonly startSeconds: number }): HealthCheck {
+  return { command: ["python", "-m", "tunestack_train.health", service], ...healthTimes(times) };
+}
+
+function healthTimes({ startSeconds }: { readonly startSeconds: number }): Omit<HealthCheck, "command"> {
+  return { intervalSeconds: 30, timeoutSeconds: 15, startSeconds, retries: 3 };
+}

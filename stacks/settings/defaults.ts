@@ -1,0 +1,35 @@
+import type { RawSettings } from "./layers.ts";
+
+/**
+ * The one place of defaults: the lowest layer of settings, in the form in which people write them.
+ * Memory limits are several times what the services were seen to use (docs/experiments.md).
+ */
+export const DEFAULTS: RawSettings = {
+  target: "docker",
+  accelerator: "auto",
+  profiles: ["training", "dev", "monitor"],
+  image: { base: "auto", cudaVersion: "12.6" },
+  training: {
+    run: "first-run",
+    set: {},
+    sharedMemory: "8GiB",
+    stopGrace: "120s",
+    replaceRunning: false,
+  },
+  services: {
+    jupyter: { enabled: true, port: 8888, memory: "16GiB", colab: false },
+    tensorboard: { enabled: true, port: 6006, memory: "4GiB" },
+    "wandb-local": { enabled: true, port: 8080, memory: "8GiB" },
+    "gpu-monitor": { enabled: true, port: 9400, memory: "512MiB", interval: "5s" },
+    "training-backup": { enabled: true, memory: "4GiB" },
+  },
+  backup: {
+    interval: "1h",
+    drillInterval: "24h",
+    keep: { last: 6, hourly: 24, daily: 7, weekly: 4 },
+  },
+  docker: { prefix: "" },
+};
+
+/** Data of a preset that a person gave none for: the set that is committed with the project. */
+export const SAMPLE_DATA = "examples/data/tunestack-help.jsonl";

@@ -1,0 +1,124 @@
+import { z } from "zod";
+import { DEFAULTS } from "./defaults.ts";
+import { isRecord, type Layer, mergeLayers } from "./layers.ts";
+import { type Problem, SettingsError, showValue } from "./problems.ts";
+import { type Settings, settingsSchema } from "./schema.ts";
+
+export interface Resolved {
+  readonly settings: Settings;
+  /** For each leaf's path the source of its value. */
+  readonly sources: ReadonlyMap<string, string>;
+}
+
+/**
+ * Merges the layers over the defaults and checks the result.
+ * @throws SettingsError with every problem found.
+ */
+export function resolveSettings(layers: readonly Layer[]): Resolved {
+  const merged = mergeLayers([{ source: "default", values: DEFAULTS }, ...layers]);
+  const parsed = settingsSchema.safeParse(merged.values);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.flatMap((issue) => toProblems(issue, merged.values, merged.sources));
+    throw new SettingsError(problems);
+  }
+  return { settings: parsed.data, sources: merged.sources };
+}
+
+type Issue = z.core.$ZodIssue;
+
+function toProblems(issue: Issue, values: unknown, sources: ReadonlyMap<string, string>): Problem[] {
+  const keys = issue.path.map(String);
+  const at = (path: readonly string[]) => {
+    const dotted = path.join(".");
+    const source = sources.get(dotted) ?? [...sources].find(([leaf]) => leaf.startsWith(`${dotted}.`))?.[1];
+    return source === undefined || source === "default" ? dotted : `${dotted} (${source})`;
+  };
+  if (issue.code === "unrecognized_keys") {
+    const known = knownKeys(keys);
+    return issue.keys.map((key) => ({
+      path: at([...keys, key]),
+      value: showValue(valueAt(values, [...keys, key])),
+      reason: "is not a setting",
+      remedy: suggestion(key, known),
+    }));
+  }
+  const value = valueAt(values, keys);
+  return [{ path: at(keys), value: showValue(value), ...reasonAndRemedy(issue, value) }];
+}
+
+function reasonAndRemedy(issue: Issue, value: unknown): { reason: string; remedy: string } {
+  switch (issue.code) {
+    case "invalid_type":
+      return value === undefined
+        ? { reason: "is missing", remedy: `set it to a ${issue.expected}` }
+        : { reason: `is a ${typeName(value)} and not a ${expectedName(issue.expected)}`, remedy: `write a ${expectedName(issue.expected)}` };
+    case "invalid_value": {
+      const allowed = issue.values.map(String);
+      return { reason: "is not one of the values allowed", remedy: `${suggestion(String(value), allowed)}` };
+    }
+    case "invalid_union":
+      return { reason: "is not one of the targets", remedy: "set it to docker" };
+    case "too_small":
+      return { reason: `is less than ${issue.minimum}`, remedy: `choose at least ${issue.minimum}` };
+    case "too_big":
+      return { reason: `is more than ${issue.maximum}`, remedy: `choose at most ${issue.maximum}` };
+    case "custom": {
+      const remedy: unknown = issue.params?.["remedy"];
+      return { reason: issue.message, remedy: typeof remedy === "string" ? remedy : "see the keys in Pulumi.yaml" };
+    }
+    default:
+      return { reason: issue.message, remedy: "see the keys and examples in Pulumi.yaml" };
+  }
+}
+
+function typeName(value: unknown): string {
+  if (value === null) return "null";
+  return Array.isArray(value) ? "list" : isRecord(value) ? "map" : typeof value;
+}
+
+function expectedName(expected: string): string {
+  return expected === "int" ? "whole number" : expected === "array" ? "list" : expected === "object" ? "map" : expected;
+}
+
+function valueAt(values: unknown, path: readonly string[]): unknown {
+  return path.reduce<unknown>((here, key) => {
+    if (Array.isArray(here)) return here[Number(key)];
+    return isRecord(here) ? here[key] : undefined;
+  }, values);
+}
+
+/** Keys that the schema knows at a path; empty where the path is not an object of the schema. */
+function knownKeys(path: readonly string[]): readonly string[] {
+  const option = settingsSchema.def.options[0];
+  let here: unknown = option;
+  for (const key of path) here = here instanceof z.ZodObject ? unwrap(here.shape[key]) : undefined;
+  return here instanceof z.ZodObject ? Object.keys(here.shape) : [];
+}
+
+function unwrap(schema: unknown): unknown {
+  return schema instanceof z.ZodOptional ? schema.unwrap() : schema;
+}
+
+function suggestion(given: string, known: readonly string[]): string {
+  const closest = known
+    .map((key) => ({ key, distance: editDistance(given.toLowerCase(), key.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance)[0];
+  const list = known.length === 0 ? "remove it" : `use one of: ${known.join(", ")}`;
+  return closest !== undefined && closest.distance <= Math.max(2, given.length / 3)
+    ? `did you mean ${closest.key}? Otherwise ${list}`
+    : list;
+}
+
+/** Levenshtein distance of two short words. */
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i += 1) {
+    const current = [i];
+    for (let j = 1; j <= b.length; j += 1) {
+      const substitution = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      current.push(Math.min(substitution, (previous[j] ?? 0) + 1, (current[j - 1] ?? 0) + 1));
+    }
+    previous = current;
+  }
+  return previous[b.length] ?? 0;
+}

@@ -1,0 +1,155 @@
+import { z } from "zod";
+import { PRESET_NAMES, type PresetName } from "./presets.ts";
+import { parseBytes, parseDuration } from "./units.ts";
+
+/** Memory, shared memory and file sizes: `8GiB`. In `Settings` they are bytes. */
+const size = z.string().transform((text, context) => {
+  const bytes = parseBytes(text);
+  if (bytes !== undefined && bytes > 0) return bytes;
+  context.addIssue({ code: "custom", message: "is no size", params: { remedy: "write a number with its unit, such as 8GiB or 512MiB" } });
+  return z.NEVER;
+});
+
+/** Intervals: `30m`, `1h30m`. In `Settings` they are seconds. */
+const duration = z.string().transform((text, context) => {
+  const seconds = parseDuration(text);
+  if (seconds !== undefined && seconds > 0) return seconds;
+  context.addIssue({ code: "custom", message: "is no duration", params: { remedy: "write a number with its unit, such as 30m or 1h" } });
+  return z.NEVER;
+});
+
+const port = z.int().min(1).max(65535);
+
+/** Run names become folder names, container labels and, later, Kubernetes names. */
+const runName = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?$/, {
+  error: "is no run name: lower-case letters, digits and hyphens, at most 53, no hyphen at either end",
+});
+
+const service = {
+  /** Left out when false. Default: true. */
+  enabled: z.boolean(),
+  /** Memory limit of the container. Example: `4GiB`. */
+  memory: size,
+};
+
+const webService = { ...service, /** Port on 127.0.0.1. */ port };
+
+export const servicesSchema = z.strictObject({
+  jupyter: z.strictObject({
+    ...webService,
+    /** Accept connections from Google Colab's pages ("local runtime"). Default: false. */
+    colab: z.boolean(),
+  }),
+  tensorboard: z.strictObject(webService),
+  "wandb-local": z.strictObject(webService),
+  "gpu-monitor": z.strictObject({ ...webService, /** Time between samples. Default: `5s`. */ interval: duration }),
+  "training-backup": z.strictObject(service),
+});
+
+export const trainingSchema = z.strictObject({
+  /** Name of the run; its checkpoints stand in `/checkpoints/<run>`. Example: `my-notes-2`. */
+  run: runName,
+  /** Layout of model and hyperparameters; overridden by `model` and `set`. */
+  preset: z.enum(PRESET_NAMES as readonly [PresetName, ...PresetName[]]).optional(),
+  /** A Hugging Face id, or a folder on this machine. */
+  model: z.string().min(1).optional(),
+  /** A file or folder on this machine, relative to the project or absolute, or a Hugging Face data set as `hub:ID`. */
+  data: z.string().min(1).optional(),
+  /** Any setting of `tunestack_train` by its name. Example: `{ max_steps: 200 }`. */
+  set: z.record(z.string().regex(/^[a-z][a-z0-9_.]*$/), z.union([z.string(), z.number(), z.boolean()])),
+  /** Memory limit of the container; undefined leaves it to the machine. */
+  memory: size.optional(),
+  /** Shared memory for the data loaders. */
+  sharedMemory: size,
+  /** Time to save a checkpoint in when the run is stopped. */
+  stopGrace: duration,
+  /** Git commit that the run is recorded with; `train-*` commands set it. */
+  commit: z.string().regex(/^[0-9a-f]{7,64}(-dirty)?$/, { error: "is no git commit" }).optional(),
+  /** Replace a run that is in progress when its settings change. Default: false, which reports it as a problem. */
+  replaceRunning: z.boolean(),
+});
+
+export const imageSchema = z.strictObject({
+  /** Base image, by digest where one is known; `auto` takes NVIDIA's for CUDA, Debian's for a CPU. */
+  base: z.string().min(1),
+  /** CUDA version of the image. Default: 12.6. */
+  cudaVersion: z.string().regex(/^\d+\.\d+$/, { error: 'is no CUDA version: write major.minor in quotes, such as "12.6"' }),
+  /** Index to install Python packages from; undefined takes PyPI. */
+  pypiMirror: z.url().optional(),
+  /** Mirror to install Debian or Ubuntu packages from; undefined takes the base image's own. */
+  aptMirror: z.url().optional(),
+  /** PEM file with the certificate of a proxy that intercepts TLS, trusted during the build. */
+  caCertificate: z.string().min(1).optional(),
+});
+
+export const backupSchema = z.strictObject({
+  /** Time between snapshots. Default: `1h`. */
+  interval: duration,
+  /** Time between restore drills. Default: `24h`. */
+  drillInterval: duration,
+  /** restic repository; undefined is the backup volume. Examples: `gs:bucket:/path`, `s3:https://host/bucket`. */
+  repository: z.string().min(1).optional(),
+  /** How many snapshots to keep. */
+  keep: z.strictObject({
+    last: z.int().min(1),
+    hourly: z.int().min(0),
+    daily: z.int().min(0),
+    weekly: z.int().min(0),
+  }),
+});
+
+export const dockerSchema = z.strictObject({
+  /** Engine to use; undefined is the local socket. Environment: `DOCKER_HOST`. Example: `ssh://me@gpu-box`. */
+  host: z.string().min(1).optional(),
+  /** Stands before every volume, container and image name, so that two stacks share a machine. Default: empty. */
+  prefix: z.string().regex(/^([a-z0-9][a-z0-9-]{0,30}-)?$/, {
+    error: "is no prefix: lower-case letters, digits and hyphens, ending in a hyphen, at most 32",
+  }),
+});
+
+export const PROFILES = ["training", "dev", "monitor"] as const;
+export type Profile = (typeof PROFILES)[number];
+
+const everyTarget = {
+  accelerator: z.enum(["auto", "cuda", "cpu"]),
+  profiles: z.array(z.enum(PROFILES)),
+  image: imageSchema,
+  training: trainingSchema,
+  services: servicesSchema,
+  backup: backupSchema,
+};
+
+export const settingsSchema = z
+  .discriminatedUnion("target", [
+    z.strictObject({ target: z.literal("docker"), ...everyTarget, docker: dockerSchema }),
+  ])
+  .check((context) => {
+    const { training } = context.value;
+    if (training.preset === undefined && training.model === undefined) {
+      context.issues.push({
+        code: "custom",
+        path: ["training"],
+        input: training,
+        message: "names neither a preset nor a model",
+        params: { remedy: `set training.preset (${PRESET_NAMES.join(", ")}) or training.model` },
+      });
+    }
+    if (training.preset === undefined && training.data === undefined) {
+      context.issues.push({
+        code: "custom",
+        path: ["training", "data"],
+        input: undefined,
+        message: "is missing: a model of your own needs data of your own",
+        params: { remedy: "set training.data to a JSONL, JSON, CSV or Parquet file, or to a folder of them" },
+      });
+    }
+  });
+
+/** Everything a person can set, checked, with sizes in bytes and times in seconds. */
+export type Settings = z.output<typeof settingsSchema>;
+export type TargetKind = Settings["target"];
+export type ServiceSettings = Settings["services"];
+export type ServiceName = keyof ServiceSettings;
+
+/** The top-level keys under `tunestack:`, whatever the target. */
+export const TOP_LEVEL_KEYS: readonly string[] = ["target", ...Object.keys(everyTarget), "docker"];
