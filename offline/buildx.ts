@@ -1,0 +1,67 @@
+import { mkdir, readFile, readlink, rm, symlink } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { exists, place } from "./cache.ts";
+
+export interface Buildx {
+  readonly path: string;
+  /** The value that DOCKER_CONFIG must have for this buildx to be found; undefined when none is needed. */
+  readonly dockerConfig: string | undefined;
+  readonly origin: "present" | "built";
+}
+
+const program = "docker-buildx";
+
+/** Where Docker's programs look for plugins of its command line, apart from the configuration folder. */
+const systemFolders = [
+  "/usr/local/lib/docker/cli-plugins",
+  "/usr/local/libexec/docker/cli-plugins",
+  "/usr/lib/docker/cli-plugins",
+  "/usr/libexec/docker/cli-plugins",
+] as const;
+
+async function extraFolders(config: string): Promise<readonly string[]> {
+  const text = await readFile(join(config, "config.json"), "utf8").catch(() => "{}");
+  try {
+    const { cliPluginsExtraDirs } = JSON.parse(text) as { cliPluginsExtraDirs?: readonly string[] };
+    return cliPluginsExtraDirs ?? [];
+  } catch {
+    return [];
+  }
+}
+
+/** The buildx that Docker's programs find with the given configuration folder. */
+export async function findBuildx(
+  config: string,
+  system: readonly string[] = systemFolders,
+): Promise<string | undefined> {
+  for (const folder of [...(await extraFolders(config)), join(config, "cli-plugins"), ...system]) {
+    if (await exists(join(folder, program))) return join(folder, program);
+  }
+  return undefined;
+}
+
+async function linkTo(target: string, path: string): Promise<void> {
+  if ((await readlink(path).catch(() => undefined)) === target) return;
+  await rm(path, { force: true });
+  await symlink(target, path);
+}
+
+/**
+ * Gives a buildx: the person's own, or one built into `own`, a configuration folder in which the person's settings
+ * (registry logins, contexts) are links, so that a later `docker login` counts here too and nothing is copied.
+ */
+export async function provideBuildx(own: string, build: () => Promise<string>): Promise<Buildx> {
+  const named = process.env.DOCKER_CONFIG;
+  const config = named === undefined || named === own ? join(homedir(), ".docker") : named;
+  const found = await findBuildx(config);
+  if (found !== undefined) return { path: found, dockerConfig: undefined, origin: "present" };
+  const path = join(own, "cli-plugins", program);
+  const built = await build();
+  const present = await exists(path);
+  await mkdir(join(own, "cli-plugins"), { recursive: true, mode: 0o700 });
+  if (!present) await place(built, path);
+  await linkTo(join(config, "config.json"), join(own, "config.json"));
+  await linkTo(join(config, "contexts"), join(own, "contexts"));
+  return { path, dockerConfig: own, origin: present ? "present" : "built" };
+}

@@ -1,0 +1,16 @@
+import { readFile } from "node:fs/promises";
+import { exists, placeText } from "./cache.ts";
+
+/** What was made here carries a file beside it which names its recipe; what the official hosts gave does not. */
+const markOf = (program: string) => `${program}.recipe`;
+
+/** Whether a program is there and needs nothing: an official one, or one made here by the recipe of today. */
+export async function isCurrent(program: string, mark: string): Promise<boolean> {
+  if (!(await exists(program))) return false;
+  const made = await readFile(markOf(program), "utf8").catch(() => undefined);
+  return made === undefined || made.trim() === mark;
+}
+
+export async function markMade(program: string, mark: string): Promise<void> {
+  await placeText(markOf(program), `${mark}\n`, 0o644);
+}
