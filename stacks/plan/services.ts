@@ -219,5 +219,5 @@ export function healthOf(service: WorkloadName | "training", times: { readonly s
 }
 
 function healthTimes({ startSeconds }: { readonly startSeconds: number }): Omit<HealthCheck, "command"> {
-  return { intervalSeconds: 30, timeoutSeconds: 15, startSeconds, retries: 3 };
+  return { intervalSeconds: 10, timeoutSeconds: 10, startSeconds, retries: 3 };
 }

@@ -1,0 +1,37 @@
+import * as pulumi from "@pulumi/pulumi";
+import { makePlan } from "./stacks/plan/plan.ts";
+import { loadStack, type StackInputs } from "./stacks/settings/load.ts";
+import { SettingsError } from "./stacks/settings/problems.ts";
+
+/** The stack, whatever its target: settings → plan → target → outputs. */
+async function declareStack(): Promise<object> {
+  const inputs = loadStack({
+    projectDir: process.cwd(),
+    stack: pulumi.getStack(),
+    environment: process.env,
+    pulumiConfig: pulumi.runtime.allConfig(),
+  });
+  return await declareTarget(inputs);
+}
+
+async function declareTarget(inputs: StackInputs): Promise<object> {
+  const plan = makePlan(inputs);
+  switch (inputs.settings.target) {
+    case "docker": {
+      const { declareDockerStack } = await import("./stacks/targets/docker/declare.ts");
+      return await declareDockerStack(inputs, plan);
+    }
+  }
+}
+
+/** A person's mistake is told in full and without a stack trace. */
+async function declareOrExplain(): Promise<object> {
+  try {
+    return await declareStack();
+  } catch (error) {
+    if (error instanceof SettingsError) throw new pulumi.RunError(error.message);
+    throw error;
+  }
+}
+
+export const tunestack = await declareOrExplain();

@@ -1,0 +1,122 @@
+import { existsSync, writeFileSync } from "node:fs";
+import { statfs } from "node:fs/promises";
+import {
+  ensureBaseImage,
+  ensureBuildx,
+  ensureDockerBuildPlugin,
+  ensureDockerProvider,
+  ensureLanguageHost,
+  ensurePulumiCli,
+  OfflineError,
+  officialReachable,
+  type SetupOptions,
+} from "../../../offline/setup.ts";
+import { type MachineFacts, machineFile, readMachineFacts } from "../../../stacks/settings/machine.ts";
+import { formatBytes } from "../../../stacks/settings/units.ts";
+import { EXIT, UserError } from "../errors.ts";
+import { CACHE_DIR, PROJECT_DIR, PULUMI_HOME } from "../project.ts";
+import { step } from "../steps.ts";
+import { ensureEngine } from "./engine.ts";
+import { ensureGpu } from "./gpu.ts";
+import { ensureSecrets } from "./secrets.ts";
+import { readSystem } from "./system.ts";
+
+/** Room that the image with its packages takes while it is built. */
+const NEEDED_BYTES = 25 * 2 ** 30;
+
+/** Registry of the base image and of the W&B server. */
+const REGISTRY = "registry-1.docker.io";
+
+/** Brings everything that a stack needs onto this machine; what is there is not done again. */
+export async function setUp(stack: string): Promise<MachineFacts> {
+  try {
+    const system = readSystem();
+    await step("Docker engine", (report) => ensureEngine(system, report));
+    const accelerator = await step("GPU", (report) => ensureGpu(system, report));
+    await step("disk", async () => ({ said: await checkDisk(), value: undefined }));
+    await installTools();
+    const facts = await findBase(accelerator);
+    const made = ensureSecrets(stack);
+    if (made > 0) await step("passphrase and tokens", async () => ({ said: "made, in .tunestack", value: undefined }));
+    writeFileSync(machineFile(PROJECT_DIR), `${JSON.stringify(facts, null, 2)}\n`);
+    return facts;
+  } catch (error) {
+    if (error instanceof OfflineError) throw explained(error);
+    throw error;
+  }
+}
+
+async function installTools(): Promise<void> {
+  const options = (report: SetupOptions["report"]): SetupOptions => ({ pulumiHome: PULUMI_HOME, cacheDir: CACHE_DIR, report });
+  const tools: readonly (readonly [string, (options: SetupOptions) => Promise<{ readonly origin: string }>])[] = [
+    ["Pulumi CLI", ensurePulumiCli],
+    ["Node language host", ensureLanguageHost],
+    ["plugin docker-build", ensureDockerBuildPlugin],
+    ["plugin docker", ensureDockerProvider],
+    ["buildx", ensureBuildx],
+  ];
+  for (const [title, ensure] of tools) {
+    await step(title, async (report) => ({ said: originText((await ensure(options(report))).origin), value: undefined }));
+  }
+}
+
+function originText(origin: string): string {
+  switch (origin) {
+    case "present":
+      return "there";
+    case "official":
+      return "downloaded";
+    default:
+      return "made here, its download host does not answer";
+  }
+}
+
+/** Where the base image comes from: a registry that answers, or the distribution's packages. */
+async function findBase(accelerator: "cuda" | "cpu"): Promise<MachineFacts> {
+  const checkedAt = new Date().toISOString();
+  return await step("base image", async (report) => {
+    if (await officialReachable("registry")) {
+      return {
+        said: "from its registry",
+        value: { schema: 1, checkedAt, accelerator, unreachableRegistries: [] } satisfies MachineFacts,
+      };
+    }
+    const before = readMachineFacts(PROJECT_DIR);
+    if (existsSync(machineFile(PROJECT_DIR)) && before.baseImage === undefined) {
+      // A network that is away for a while is no reason to build everything anew on another base.
+      return { said: `from its registry, as before (${REGISTRY} does not answer now)`, value: { ...before, accelerator } };
+    }
+    const base = await ensureBaseImage({ cacheDir: CACHE_DIR, report });
+    const facts: MachineFacts = { schema: 1, checkedAt, accelerator, baseImage: base.tag, unreachableRegistries: [REGISTRY] };
+    return { said: `${base.tag}, since ${REGISTRY} does not answer`, value: facts };
+  });
+}
+
+async function checkDisk(): Promise<string> {
+  const folder = "/var/lib/docker";
+  const { bavail, bsize } = await statfs(folder).catch(() => statfs("/"));
+  const free = bavail * bsize;
+  if (free >= NEEDED_BYTES) return `${formatBytes(free)} free`;
+  throw new UserError(
+    [
+      {
+        path: folder,
+        value: `${formatBytes(free)} free`,
+        reason: `is less than the ${formatBytes(NEEDED_BYTES)} that the images need`,
+        remedy: "free some: docker image prune, docker builder prune; or move the engine's data-root to a larger disk",
+      },
+    ],
+    EXIT.machine,
+    "machine",
+  );
+}
+
+function explained(error: OfflineError): UserError {
+  const network = error.cause === "network";
+  const log = error.log === undefined ? "" : ` (log: ${error.log})`;
+  return new UserError(
+    [{ path: error.what, reason: error.why, remedy: error.remedy + log }],
+    network ? EXIT.network : EXIT.machine,
+    "set-up",
+  );
+}

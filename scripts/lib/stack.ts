@@ -1,0 +1,113 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import {
+  type EngineEvent,
+  LocalWorkspace,
+  PulumiCommand,
+  Stack,
+} from "@pulumi/pulumi/automation/index.js";
+import type { StackOutputs } from "../../stacks/outputs.ts";
+import { loadStack, type StackInputs } from "../../stacks/settings/load.ts";
+import { EXIT, machineError, UserError } from "./errors.ts";
+import { PASSPHRASE_FILE, PROJECT_DIR, PULUMI_HOME, PULUMI_ROOT, pulumiEnvironment } from "./project.ts";
+import { explainPulumi } from "./pulumi-errors.ts";
+import type { Report } from "./steps.ts";
+
+/** The settings of a stack as the program will see them. */
+export function readInputs(stack: string): StackInputs {
+  return loadStack({ projectDir: PROJECT_DIR, stack, environment: process.env });
+}
+
+/** Whether set-up has been through in this clone. */
+export function isSetUp(): boolean {
+  return existsSync(join(PULUMI_ROOT, "bin", "pulumi")) && existsSync(PASSPHRASE_FILE);
+}
+
+/**
+ * Opens a stack of this project, making it where it is new.
+ * @throws UserError where set-up has not been through, or the passphrase is wrong.
+ */
+export async function openStack(name: string): Promise<Stack> {
+  if (!isSetUp()) {
+    throw machineError({ path: "this clone", reason: "is not set up yet", remedy: "npm start" });
+  }
+  return await explaining(name, async () => {
+    const pulumiCommand = await PulumiCommand.get({ root: PULUMI_ROOT });
+    const workspace = await LocalWorkspace.create({
+      workDir: PROJECT_DIR,
+      pulumiHome: PULUMI_HOME,
+      pulumiCommand,
+      envVars: pulumiEnvironment(process.env),
+    });
+    return await Stack.createOrSelect(name, workspace);
+  });
+}
+
+export interface UpSummary {
+  /** How many resources each kind of change touched. Example: `{ create: 3, same: 12 }`. */
+  readonly changes: Readonly<Record<string, number>>;
+}
+
+/** Brings the stack up and tells what Pulumi is doing meanwhile. */
+export async function bringUp(stack: Stack, report: Report): Promise<UpSummary> {
+  return await explaining(stack.name, async () => {
+    const result = await stack.up({ onEvent: (event) => reportEvent(event, report), suppressProgress: true });
+    return { changes: result.summary.resourceChanges ?? {} };
+  });
+}
+
+/** The outputs of the last `up`; undefined for a stack that was never brought up. */
+export async function readOutputs(stack: Stack): Promise<StackOutputs | undefined> {
+  const outputs = await explaining(stack.name, () => stack.outputs());
+  const value: unknown = outputs["tunestack"]?.value;
+  if (value === undefined) return undefined;
+  if (isOutputs(value)) return value;
+  throw new UserError(
+    [
+      {
+        path: `stack ${stack.name}`,
+        reason: "was brought up by another version of tunestack",
+        remedy: "npx pulumi up, then the same command again",
+      },
+    ],
+    EXIT.stack,
+    "stack",
+  );
+}
+
+/** The outputs, where a command cannot do without. */
+export async function requireOutputs(name: string): Promise<StackOutputs> {
+  const outputs = await readOutputs(await openStack(name));
+  if (outputs !== undefined) return outputs;
+  throw new UserError(
+    [{ path: `stack ${name}`, reason: "is not up", remedy: "npm start, or npm run train-dev" }],
+    EXIT.stack,
+    "stack",
+  );
+}
+
+function isOutputs(value: unknown): value is StackOutputs {
+  return typeof value === "object" && value !== null && "version" in value && value.version === 1;
+}
+
+/** What Pulumi says on failure, turned into what is wrong and what to do. */
+async function explaining<T>(stack: string, body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    throw explainPulumi(stack, error) ?? error;
+  }
+}
+
+function reportEvent(event: EngineEvent, report: Report): void {
+  const pre = event.resourcePreEvent;
+  if (pre !== undefined && pre.metadata.op !== "same") report(`${pre.metadata.op} ${shortName(pre.metadata.urn)}`);
+  const diagnostic = event.diagnosticEvent;
+  if (diagnostic?.urn !== undefined && diagnostic.severity.startsWith("info")) {
+    report(`${shortName(diagnostic.urn)}: ${diagnostic.message.replaceAll(/<\{%[^%]*%\}>/g, "")}`);
+  }
+}
+
+function shortName(urn: string): string {
+  return urn.split("::").at(-1) ?? urn;
+}

@@ -1,0 +1,60 @@
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as dockerBuild from "@pulumi/docker-build";
+import * as pulumi from "@pulumi/pulumi";
+import type { ImagePlan, ImageStage } from "../plan/types.ts";
+
+export interface TunestackImageArgs {
+  readonly plan: ImagePlan;
+  /** Absolute folder of the project; the build's context is `images/qlora` in it. */
+  readonly projectDir: string;
+  /** Name and tag of a stage's image. Example: `tunestack/training:dev`. */
+  readonly tagOf: (stage: ImageStage) => string;
+}
+
+/**
+ * Builds the stages that a stack needs, with the engine's own BuildKit, so that no layer is copied into the engine a
+ * second time.
+ */
+export class TunestackImage extends pulumi.ComponentResource {
+  /** Content-addressed reference of each stage that was asked for. */
+  readonly references: Readonly<Partial<Record<ImageStage, pulumi.Output<string>>>>;
+
+  constructor(name: string, args: TunestackImageArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("tunestack:image:TunestackImage", name, {}, opts);
+    const references: Partial<Record<ImageStage, pulumi.Output<string>>> = {};
+    for (const stage of args.plan.stages) {
+      const image = new dockerBuild.Image(`${name}-${stage}`, renderBuild(stage, args), { parent: this });
+      references[stage] = image.digest;
+    }
+    this.references = references;
+    this.registerOutputs({ references });
+  }
+}
+
+/** The build of one stage; pure but for the proxy's certificate, which is read here. */
+export function renderBuild(stage: ImageStage, { plan, projectDir, tagOf }: TunestackImageArgs): dockerBuild.ImageArgs {
+  const certificate = plan.caCertificate === undefined ? undefined : readFileSync(plan.caCertificate, "utf8");
+  return {
+    context: { location: join(projectDir, "images", "qlora") },
+    dockerfile: { location: join(projectDir, "images", "qlora", "Dockerfile") },
+    target: stage,
+    tags: [tagOf(stage)],
+    buildArgs: {
+      BASE_IMAGE: plan.base,
+      PYTHON_SET: plan.pythonSet,
+      ...(plan.pypiMirror === undefined ? {} : { PYPI_MIRROR: plan.pypiMirror }),
+      ...(plan.aptMirror === undefined ? {} : { APT_MIRROR: plan.aptMirror }),
+      ...(certificate === undefined
+        ? {}
+        : { CA_CERTIFICATE_SHA256: createHash("sha256").update(certificate).digest("hex") }),
+    },
+    ...(certificate === undefined ? {} : { secrets: { ca_certificate: certificate } }),
+    builder: { name: "default" },
+    exec: true,
+    load: true,
+    push: false,
+    buildOnPreview: false,
+  };
+}

@@ -1,0 +1,111 @@
+import { createServer } from "node:net";
+import Docker from "dockerode";
+import { type Problem, SettingsError } from "../../settings/problems.ts";
+import { LABELS } from "./render.ts";
+
+/** A container as far as declaring a stack beside it needs to know it. */
+export interface FoundContainer {
+  readonly name: string;
+  readonly id: string;
+  readonly imageId: string;
+  readonly running: boolean;
+  readonly owner: string | undefined;
+  readonly run: string | undefined;
+  readonly specification: string | undefined;
+  readonly hostPorts: readonly number[];
+}
+
+export interface EngineState {
+  readonly containers: readonly FoundContainer[];
+  /** Ports of 127.0.0.1, out of those asked for, that some program other than a container holds. */
+  readonly takenPorts: readonly number[];
+}
+
+/** A client of the engine that the settings name; without a host, of the local socket. */
+export function engineClient(host: string | undefined): Docker {
+  if (host === undefined) return new Docker({ socketPath: "/var/run/docker.sock" });
+  if (host.startsWith("unix://")) return new Docker({ socketPath: host.slice("unix://".length) });
+  const url = new URL(host);
+  const protocol = url.protocol === "ssh:" ? "ssh" : "http";
+  return new Docker({
+    host: url.hostname,
+    protocol,
+    ...(url.port === "" ? {} : { port: Number(url.port) }),
+    ...(url.username === "" ? {} : { username: url.username }),
+  });
+}
+
+/**
+ * Looks at the engine before anything is registered.
+ * @throws SettingsError when the engine does not answer, with what to do.
+ */
+export async function readEngine(host: string | undefined, ports: readonly number[]): Promise<EngineState> {
+  const client = engineClient(host);
+  let listed: Docker.ContainerInfo[];
+  try {
+    listed = await client.listContainers({ all: true });
+  } catch (error) {
+    throw new SettingsError([engineProblem(host, error)], "Docker engine");
+  }
+  const containers = listed.map(
+    (info): FoundContainer => ({
+      name: info.Names[0]?.replace(/^\//, "") ?? info.Id,
+      id: info.Id,
+      imageId: info.ImageID,
+      running: info.State === "running" || info.State === "restarting",
+      owner: info.Labels[LABELS.owner],
+      run: info.Labels[LABELS.run],
+      specification: info.Labels[LABELS.specification],
+      hostPorts: info.Ports.flatMap(({ PublicPort }) => (PublicPort === undefined ? [] : [PublicPort])),
+    }),
+  );
+  const held = new Set(containers.flatMap(({ hostPorts }) => hostPorts));
+  const local = host === undefined || host.startsWith("unix://");
+  const taken = local ? await Promise.all(ports.filter((port) => !held.has(port)).map(probePort)) : [];
+  return { containers, takenPorts: taken.flatMap((port) => (port === undefined ? [] : [port])) };
+}
+
+/** Why the engine does not answer, and what mends it. */
+export function engineProblem(host: string | undefined, error: unknown): Problem {
+  const at = host ?? "/var/run/docker.sock";
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  switch (code) {
+    case "EACCES":
+      return {
+        path: "Docker engine",
+        value: at,
+        reason: "you have no right to use it",
+        remedy: "sudo usermod -aG docker $USER, then log out and in again; or run the command as root",
+      };
+    case "ENOENT":
+      return {
+        path: "Docker engine",
+        value: at,
+        reason: "there is none: it is not installed or not running",
+        remedy: "npm start installs and starts it where it may; else: sudo systemctl start docker",
+      };
+    case "ECONNREFUSED":
+      return {
+        path: "Docker engine",
+        value: at,
+        reason: "it is not running",
+        remedy: "npm start starts it where it may; else: sudo systemctl start docker",
+      };
+    default:
+      return {
+        path: "Docker engine",
+        value: at,
+        reason: `does not answer: ${error instanceof Error ? error.message : String(error)}`,
+        remedy: "check docker.host and DOCKER_HOST, and that `docker info` works",
+      };
+  }
+}
+
+/** The port itself where something listens on it, undefined where it is free. */
+function probePort(port: number): Promise<number | undefined> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(port));
+    server.listen({ port, host: "127.0.0.1", exclusive: true }, () => server.close(() => resolve(undefined)));
+  });
+}
