@@ -29,7 +29,8 @@ export const SCRATCH = [
 const WANDB_LOCAL = "wandb/local@sha256:2fe35cad6d731eb6be1f63c45ee9f34962414e9b67ab39837cd59e26bb550db9";
 
 interface ServicePlan {
-  readonly profile: Profile;
+  /** The service comes with any of these. */
+  readonly profiles: readonly Profile[];
   readonly workload: Workload;
 }
 
@@ -41,27 +42,26 @@ export function planServices(
   const { settings } = inputs;
   const services: Workload[] = [];
   const leftOut: LeftOut[] = [];
-  for (const { profile, workload } of everyService(inputs, accelerator === "cuda")) {
-    const reason = reasonToLeaveOut(inputs, profile, workload);
+  for (const { profiles, workload } of everyService(inputs, accelerator === "cuda")) {
+    if (!profiles.some((profile) => settings.profiles.includes(profile))) continue;
+    const reason = reasonToLeaveOut(inputs, workload);
     if (reason === undefined) services.push(workload);
-    else if (settings.profiles.includes(profile)) leftOut.push({ service: workload.name, reason });
+    else leftOut.push({ service: workload.name, reason });
   }
   return { services, leftOut };
 }
 
 function everyService(inputs: StackInputs, cuda: boolean): readonly ServicePlan[] {
   return [
-    { profile: "dev", workload: jupyter(inputs, cuda) },
-    { profile: "dev", workload: tensorboard(inputs) },
-    { profile: "monitor", workload: wandbLocal(inputs) },
-    { profile: "monitor", workload: gpuMonitor(inputs, cuda) },
-    { profile: "monitor", workload: trainingBackup(inputs) },
+    { profiles: ["dev"], workload: jupyter(inputs, cuda) },
+    { profiles: ["dev"], workload: tensorboard(inputs) },
+    { profiles: ["dev", "monitor"], workload: wandbLocal(inputs) },
+    { profiles: ["monitor"], workload: gpuMonitor(inputs, cuda) },
+    { profiles: ["monitor"], workload: trainingBackup(inputs) },
   ];
 }
 
-function reasonToLeaveOut(inputs: StackInputs, profile: Profile, workload: Workload): string | undefined {
-  const { settings, machine } = inputs;
-  if (!settings.profiles.includes(profile)) return `the profile ${profile} is off`;
+function reasonToLeaveOut({ settings, machine }: StackInputs, workload: Workload): string | undefined {
   if (workload.name !== "qlora-training" && !settings.services[workload.name].enabled) {
     return `services.${workload.name}.enabled is false`;
   }

@@ -14,7 +14,7 @@ export interface Merged {
   readonly sources: ReadonlyMap<string, string>;
 }
 
-/** Merges layers from lowest to highest. Inputs are left as they are. */
+/** Merges layers from lowest to highest; null takes a lower layer's value away. Inputs are left as they are. */
 export function mergeLayers(layers: readonly Layer[]): Merged {
   const sources = new Map<string, string>();
   let values: RawSettings = {};
@@ -32,7 +32,10 @@ function mergeInto(
   const merged: Record<string, unknown> = { ...lower };
   for (const [key, value] of Object.entries(higher)) {
     const path = parent === "" ? key : `${parent}.${key}`;
-    if (isRecord(value)) {
+    if (value === null) {
+      delete merged[key];
+      sources.delete(path);
+    } else if (isRecord(value)) {
       const below = merged[key];
       merged[key] = mergeInto(isRecord(below) ? below : {}, value, source, sources, path);
     } else {

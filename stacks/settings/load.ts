@@ -36,6 +36,8 @@ export interface LoadOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Pulumi's own configuration, as `tunestack:key` → text; without it the personal stack file is read. */
   readonly pulumiConfig?: Readonly<Record<string, string>>;
+  /** Stands above every other layer: what a command is about to set, checked before it is written. */
+  readonly override?: Layer;
 }
 
 const NAMESPACE = "tunestack:";
@@ -73,7 +75,7 @@ export function secretsFolder(projectDir: string, stack: string): string {
   return join(projectDir, PERSONAL_FOLDER, "secrets", stack);
 }
 
-function settingsLayers({ projectDir, stack, environment, pulumiConfig }: LoadOptions): Layer[] {
+function settingsLayers({ projectDir, stack, environment, pulumiConfig, override }: LoadOptions): Layer[] {
   const layers: Layer[] = [];
   const shared = stackFile(projectDir, stack);
   if (existsSync(shared)) layers.push({ source: `Pulumi.${stack}.yaml`, values: readStackFile(shared) });
@@ -83,6 +85,7 @@ function settingsLayers({ projectDir, stack, environment, pulumiConfig }: LoadOp
   else if (existsSync(personal)) layers.push({ source, values: readStackFile(personal) });
   const engine = environment["DOCKER_HOST"];
   if (engine !== undefined && engine !== "") layers.push({ source: "DOCKER_HOST", values: { docker: { host: engine } } });
+  if (override !== undefined) layers.push(override);
   return layers;
 }
 

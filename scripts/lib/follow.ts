@@ -1,0 +1,61 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { RunOutput } from "../../stacks/outputs.ts";
+import type { Containers } from "./containers.ts";
+import { EXIT, UserError } from "./errors.ts";
+import { progressLine, type RunStatus, readRunStatus } from "./run-status.ts";
+import type { Report } from "./steps.ts";
+
+const POLL_MS = 1000;
+const FINAL = new Set<RunStatus["state"]>(["completed", "stopped", "failed"]);
+
+/**
+ * Follows a run until it ends.
+ * @returns its last status.
+ * @throws UserError when it fails, with what it said.
+ */
+export async function followRun(containers: Containers, run: RunOutput, report: Report): Promise<RunStatus> {
+  for (;;) {
+    const state = await containers.state(run.container);
+    const status = await readRunStatus(containers, run.container, run.name);
+    // What stands there from before this start says nothing of it.
+    const current = status !== undefined && (state.startedAt === undefined || status.updated_at >= state.startedAt.slice(0, 19));
+    if (status !== undefined && current) report(progressLine(status));
+    if (status?.state === "failed" && current) throw failed(run, status);
+    if (!state.running) {
+      if (status !== undefined && FINAL.has(status.state) && state.exists) return status;
+      throw await endedWithout(containers, run, state.exitCode);
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+function failed(run: RunOutput, status: RunStatus): UserError {
+  return new UserError(
+    [
+      {
+        path: `run ${run.name}`,
+        reason: status.error?.message ?? `failed with exit code ${status.exit_code}`,
+        remedy: status.error?.remedy ?? "npm run train-logs shows what it said",
+      },
+    ],
+    EXIT.run,
+    "run",
+  );
+}
+
+async function endedWithout(containers: Containers, run: RunOutput, exitCode: number | undefined): Promise<UserError> {
+  const said = (await containers.lastLines(run.container, 8)).trim().replaceAll("\n", "\n    ");
+  const reason =
+    exitCode === undefined ? "its container is gone" : `ended with exit code ${exitCode}${exitCode === 137 ? " (killed, or out of memory)" : ""}`;
+  return new UserError(
+    [
+      {
+        path: `run ${run.name}`,
+        reason: said === "" ? reason : `${reason}:\n    ${said}`,
+        remedy: "mend what it says, then start it again: it resumes from its newest checkpoint",
+      },
+    ],
+    EXIT.run,
+    "run",
+  );
+}

@@ -1,0 +1,159 @@
+import { chalk } from "zx";
+import { z } from "zod";
+import type { ServiceOutput, StackOutputs } from "../../stacks/outputs.ts";
+import { formatBytes, formatDuration } from "../../stacks/settings/units.ts";
+import type { Containers, ContainerState } from "./containers.ts";
+import { progressLine, type RunStatus, readRunStatus } from "./run-status.ts";
+import { formatTable } from "./table.ts";
+
+/** All that one screen tells of a stack. */
+export interface Overview {
+  readonly stack: string;
+  readonly services: readonly (ServiceOutput & { readonly state: ContainerState })[];
+  readonly leftOut: StackOutputs["leftOut"];
+  readonly run: { readonly name: string; readonly container: ContainerState; readonly status: RunStatus | undefined } | undefined;
+  readonly device: DeviceSample | undefined;
+  readonly backup: BackupStatus | undefined;
+  readonly disk: { readonly freeBytes: number } | undefined;
+}
+
+const deviceSampleSchema = z.object({
+  timestamp: z.string(),
+  kind: z.string().optional(),
+  name: z.string().nullish(),
+  utilisation: z.number().nullish(),
+  memory_used_bytes: z.number().nullish(),
+  memory_total_bytes: z.number().nullish(),
+  temperature_celsius: z.number().nullish(),
+});
+export type DeviceSample = z.output<typeof deviceSampleSchema>;
+
+const backupStatusSchema = z.object({
+  last_success: z.string().nullish(),
+  last_snapshot_id: z.string().nullish(),
+  last_drill: z.object({ at: z.string(), ok: z.boolean() }).nullish(),
+  error: z.unknown(),
+});
+export type BackupStatus = z.output<typeof backupStatusSchema>;
+
+export async function readOverview(containers: Containers, outputs: StackOutputs): Promise<Overview> {
+  const services = await Promise.all(
+    outputs.services.map(async (service) => ({ ...service, state: await containers.state(service.container) })),
+  );
+  const { run } = outputs;
+  const reader = services.find(({ name, state }) => name === "gpu-monitor" && state.exists)?.container ?? run?.container;
+  return {
+    stack: outputs.stack,
+    services,
+    leftOut: outputs.leftOut,
+    run:
+      run === undefined
+        ? undefined
+        : {
+            name: run.name,
+            container: await containers.state(run.container),
+            status: await readRunStatus(containers, run.container, run.name),
+          },
+    device: await readDevice(containers, services),
+    backup: reader === undefined ? undefined : await readBackup(containers, reader),
+    disk: await readDisk(containers, services),
+  };
+}
+
+/** The newest line of the monitor's file. */
+async function readDevice(containers: Containers, services: Overview["services"]): Promise<DeviceSample | undefined> {
+  const monitor = services.find(({ name, state }) => name === "gpu-monitor" && state.running);
+  if (monitor === undefined) return undefined;
+  const { stdout } = await containers.run(monitor.container, ["tail", "-n", "1", "/logs/gpu_metrics.jsonl"]);
+  return stdout.trim() === "" ? undefined : parsed(deviceSampleSchema, stdout);
+}
+
+async function readBackup(containers: Containers, container: string): Promise<BackupStatus | undefined> {
+  const text = await containers.readFile(container, "/logs/backup_status.json");
+  return text === undefined ? undefined : parsed(backupStatusSchema, text);
+}
+
+/** Room on the disk that holds the volumes. */
+async function readDisk(containers: Containers, services: Overview["services"]): Promise<{ freeBytes: number } | undefined> {
+  const any = services.find(({ name, state }) => (name === "gpu-monitor" || name === "training-backup") && state.running);
+  if (any === undefined) return undefined;
+  const { stdout, exitCode } = await containers.run(any.container, ["df", "--output=avail", "-B1", "/logs"]);
+  const freeBytes = Number(stdout.trim().split("\n").at(-1));
+  return exitCode === 0 && Number.isFinite(freeBytes) ? { freeBytes } : undefined;
+}
+
+function parsed<T>(schema: z.ZodType<T>, text: string): T | undefined {
+  try {
+    const result = schema.safeParse(JSON.parse(text));
+    return result.success ? result.data : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The screen as text. `followHint` adds how each service is followed. */
+export function formatOverview(overview: Overview): string {
+  const rows = [
+    ...overview.services.map(({ name, url, state }) => [name, url ?? "–", colouredHealth(state.health), `npm run train-logs -- ${name}`]),
+    ...overview.leftOut.map(({ service, reason }) => [service, "–", chalk.yellow("left out"), reason]),
+  ];
+  return [
+    formatTable(["SERVICE", "URL", "HEALTH", "FOLLOW"], rows),
+    "",
+    ...runLines(overview),
+    ...factLines(overview),
+  ].join("\n");
+}
+
+function colouredHealth(health: string): string {
+  if (health === "healthy") return chalk.green(health);
+  return health === "starting" || health === "running" ? chalk.yellow(health) : chalk.red(health);
+}
+
+function runLines({ run }: Overview): readonly string[] {
+  if (run === undefined) return ["run         none: the profile training is off"];
+  const { status } = run;
+  if (status === undefined) return [`run         ${run.name}: ${run.container.health}`];
+  const fell = status.first_loss === null || status.loss === null ? "" : ` (first ${status.first_loss.toFixed(3)})`;
+  const checkpoint = status.last_checkpoint;
+  return [
+    `run         ${run.name}: ${run.container.running || status.state !== "training" ? status.state : run.container.health}`,
+    `            ${progressLine(status)}${fell}`,
+    ...(checkpoint === null ? [] : [`checkpoint  ${checkpoint.path}, ${ago(checkpoint.saved_at)}`]),
+    ...(status.adapter === null ? [] : [`adapter     ${status.adapter} (volume training_checkpoints)`]),
+    ...(status.error === null ? [] : [chalk.red(`error       ${status.error.message}`)]),
+  ];
+}
+
+function factLines({ device, backup, disk }: Overview): readonly string[] {
+  return [
+    ...(device === undefined ? [] : [`device      ${deviceText(device)}`]),
+    ...(backup === undefined ? [] : [`backup      ${backupText(backup)}`]),
+    ...(disk === undefined ? [] : [`disk        ${formatBytes(disk.freeBytes)} free`]),
+  ];
+}
+
+function deviceText(sample: DeviceSample): string {
+  const memory =
+    sample.memory_used_bytes == null || sample.memory_total_bytes == null
+      ? undefined
+      : `${formatBytes(sample.memory_used_bytes)} of ${formatBytes(sample.memory_total_bytes)}`;
+  const parts = [
+    sample.name ?? sample.kind ?? "device",
+    sample.utilisation == null ? undefined : `${Math.round(sample.utilisation)} % busy`,
+    memory,
+    sample.temperature_celsius == null ? undefined : `${sample.temperature_celsius} °C`,
+  ];
+  return parts.filter((part) => part !== undefined).join(", ");
+}
+
+function backupText({ last_success, last_snapshot_id, last_drill }: BackupStatus): string {
+  if (last_success == null) return "none yet";
+  const drill = last_drill == null ? "not drilled yet" : last_drill.ok ? `restore drilled ${ago(last_drill.at)}` : chalk.red("the last restore drill failed");
+  return `snapshot ${last_snapshot_id?.slice(0, 8) ?? ""} ${ago(last_success)}, ${drill}`;
+}
+
+/** How long ago a moment was. */
+export function ago(moment: string): string {
+  return `${formatDuration((Date.now() - Date.parse(moment)) / 1000)} ago`;
+}

@@ -1,0 +1,35 @@
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { Document, isMap, parseDocument } from "yaml";
+import { personalStackFile } from "../../stacks/settings/load.ts";
+import type { RawSettings } from "../../stacks/settings/layers.ts";
+import { PROJECT_DIR } from "./project.ts";
+
+/**
+ * Sets keys of this person's own configuration of a stack, as `pulumi config set` would, all at once. A value of
+ * undefined takes the key away; null in a map takes the shared file's value away.
+ */
+export function setPersonal(stack: string, values: Readonly<Record<string, unknown>>): void {
+  const file = personalStackFile(PROJECT_DIR, stack);
+  const document = existsSync(file) ? parseDocument(readFileSync(file, "utf8")) : new Document({});
+  if (!isMap(document.contents)) document.contents = document.createNode({});
+  if (!isMap(document.get("config"))) document.set("config", document.createNode({}));
+  for (const [key, value] of Object.entries(values)) {
+    const path = ["config", `tunestack:${key}`];
+    if (value === undefined) document.deleteIn(path);
+    else document.setIn(path, document.createNode(value));
+  }
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(`${file}.new`, document.toString(), { mode: 0o600 });
+  renameSync(`${file}.new`, file);
+}
+
+/** One key of this person's own configuration, as it stands there. */
+export function getPersonal(stack: string, key: string): RawSettings | readonly unknown[] | string | undefined {
+  const file = personalStackFile(PROJECT_DIR, stack);
+  if (!existsSync(file)) return undefined;
+  const content: unknown = parseDocument(readFileSync(file, "utf8")).toJS();
+  if (typeof content !== "object" || content === null || !("config" in content)) return undefined;
+  const { config } = content;
+  return typeof config === "object" && config !== null ? (config as Record<string, RawSettings>)[`tunestack:${key}`] : undefined;
+}

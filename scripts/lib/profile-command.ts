@@ -1,0 +1,20 @@
+import type { Profile } from "../../stacks/settings/schema.ts";
+import { Containers } from "./containers.ts";
+import { formatOverview, readOverview } from "./overview.ts";
+import { setPersonal } from "./personal.ts";
+import { setUp } from "./setup/setup.ts";
+import { isSetUp, openStack, readInputs, readOutputs } from "./stack.ts";
+import { up, withProfiles } from "./train.ts";
+import { waitForServices } from "./wait.ts";
+
+/** Brings profiles up beside what is up already: a run in progress is never taken down by asking for more. */
+export async function bringUpProfiles(stack: string, wanted: readonly Profile[]): Promise<void> {
+  const inputs = readInputs(stack);
+  const fresh = !isSetUp() || (await readOutputs(await openStack(stack))) === undefined;
+  await setUp(stack);
+  setPersonal(stack, { profiles: fresh ? wanted : withProfiles(inputs, wanted) });
+  const outputs = await up(stack);
+  const containers = new Containers(outputs);
+  await waitForServices(containers, outputs);
+  console.log(`\n${formatOverview(await readOverview(containers, outputs))}`);
+}

@@ -1,0 +1,164 @@
+import { existsSync, readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { $, chalk } from "zx";
+import type { RunOutput, StackOutputs } from "../../stacks/outputs.ts";
+import { makePlan } from "../../stacks/plan/plan.ts";
+import type { RawSettings } from "../../stacks/settings/layers.ts";
+import { loadStack, type StackInputs } from "../../stacks/settings/load.ts";
+import type { PresetName } from "../../stacks/settings/presets.ts";
+import type { Profile } from "../../stacks/settings/schema.ts";
+import { Containers } from "./containers.ts";
+import { EXIT, UserError } from "./errors.ts";
+import { followRun } from "./follow.ts";
+import { setPersonal } from "./personal.ts";
+import { PROJECT_DIR } from "./project.ts";
+import { progressLine, type RunStatus, readRunStatus } from "./run-status.ts";
+import { secretFile, writeSecret } from "./setup/secrets.ts";
+import { setUp } from "./setup/setup.ts";
+import { bringUp, openStack, readInputs, readOutputs } from "./stack.ts";
+import { step } from "./steps.ts";
+
+/** A run as a person asks for it. */
+export interface RunRequest {
+  readonly name: string | undefined;
+  readonly preset: PresetName | undefined;
+  readonly model: string | undefined;
+  readonly data: string | undefined;
+  readonly set: Readonly<Record<string, string>>;
+}
+
+/**
+ * Starts a run, or goes on with the one of the same settings, and follows it to its end.
+ * @throws UserError with everything that is missing, before anything is built.
+ */
+export async function trainAndFollow(stack: string, request: RunRequest): Promise<void> {
+  takeToken(stack);
+  const training = trainingSettings(stack, request, await gitCommit());
+  makePlan(withTraining(stack, training));
+  await setUp(stack);
+  makePlan(withTraining(stack, training));
+  setPersonal(stack, { training, profiles: withProfiles(readInputs(stack), ["training"]) });
+  const outputs = await up(stack);
+  if (outputs.run === undefined) throw new Error("the profile training is on and the stack has no run");
+  await startAndFollow(outputs, outputs.run);
+}
+
+/** Brings the stack up as it is set and gives its outputs. */
+export async function up(name: string): Promise<StackOutputs> {
+  const stack = await openStack(name);
+  await step("pulumi up", async (report) => {
+    const { changes } = await bringUp(stack, report);
+    return { said: changesText(changes), value: undefined };
+  });
+  const outputs = await readOutputs(stack);
+  if (outputs === undefined) throw new Error("the stack is up and has no outputs");
+  return outputs;
+}
+
+/** Starts the run's container where it stands still and is not done, and follows it. */
+export async function startAndFollow(outputs: StackOutputs, run: RunOutput): Promise<RunStatus> {
+  const containers = new Containers(outputs);
+  const before = await readRunStatus(containers, run.container, run.name);
+  const { running } = await containers.state(run.container);
+  if (!running && before?.state !== "completed") await containers.client.getContainer(run.container).start();
+  const status = await step(`run ${run.name}`, async (report) => {
+    const last = await followRun(containers, run, report);
+    return { said: finalText(last), value: last };
+  });
+  return status;
+}
+
+function finalText(status: RunStatus): string {
+  const checkpoint = status.last_checkpoint === null ? "" : `, checkpoint at step ${status.last_checkpoint.step}`;
+  switch (status.state) {
+    case "completed":
+      return `done: ${progressLine(status)}`;
+    case "stopped":
+      return `stopped at step ${status.step}${checkpoint}`;
+    default:
+      return `${status.state}: ${progressLine(status)}`;
+  }
+}
+
+function changesText(changes: Readonly<Record<string, number>>): string {
+  const changed = Object.entries(changes).filter(([kind, count]) => kind !== "same" && count > 0);
+  return changed.length === 0 ? "nothing to change" : changed.map(([kind, count]) => `${count} ${kind}`).join(", ");
+}
+
+/** The profiles that are on, and those asked for. */
+export function withProfiles({ settings }: StackInputs, wanted: readonly Profile[]): readonly Profile[] {
+  return [...new Set([...settings.profiles, ...wanted])];
+}
+
+function withTraining(stack: string, training: RawSettings): StackInputs {
+  return loadStack({
+    projectDir: PROJECT_DIR,
+    stack,
+    environment: process.env,
+    override: { source: "command line", values: { training } },
+  });
+}
+
+/** What goes into the personal configuration; null takes away what the shared file says of another kind of run. */
+function trainingSettings(stack: string, request: RunRequest, commit: string | undefined): RawSettings {
+  const asked = {
+    preset: request.preset ?? null,
+    model: request.model ?? null,
+    data: request.data ?? null,
+    set: request.set,
+  };
+  const { training } = readInputs(stack).settings;
+  const same =
+    asked.preset === (training.preset ?? null) &&
+    asked.model === (training.model ?? null) &&
+    asked.data === (training.data ?? null) &&
+    JSON.stringify(asked.set) === JSON.stringify(stringified(training.set));
+  const run = request.name ?? (same ? training.run : defaultName(request, new Date()));
+  const keepsCommit = same && run === training.run ? training.commit : commit;
+  return { run, ...asked, commit: keepsCommit ?? null };
+}
+
+function stringified(values: Readonly<Record<string, unknown>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, String(value)]));
+}
+
+/** `gemma-2b-1123-2215`: preset or model, month, day, hour and minute. */
+export function defaultName({ preset, model }: Pick<RunRequest, "preset" | "model">, now: Date): string {
+  const base = preset ?? model?.split("/").at(-1)?.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-") ?? "run";
+  const two = (value: number) => String(value).padStart(2, "0");
+  const stamp = `${two(now.getMonth() + 1)}${two(now.getDate())}-${two(now.getHours())}${two(now.getMinutes())}`;
+  return `${base.replaceAll(/^-+|-+$/g, "").slice(0, 42)}-${stamp}`;
+}
+
+/** A token from the environment, or from Hugging Face's own file, is kept for the stack's containers. */
+function takeToken(stack: string): void {
+  const file = join(process.env["HF_HOME"] ?? join(homedir(), ".cache", "huggingface"), "token");
+  const token = process.env["HF_TOKEN"] ?? (existsSync(file) ? readFileSync(file, "utf8").trim() : undefined);
+  if (token === undefined || token === "") return;
+  const kept = secretFile(stack, "hf-token");
+  if (existsSync(kept) && readFileSync(kept, "utf8").trim() === token) return;
+  writeSecret(stack, "hf-token", token);
+  console.error(chalk.dim("the Hugging Face token is kept in .tunestack/secrets for the stack's containers"));
+}
+
+async function gitCommit(): Promise<string | undefined> {
+  const quiet = $({ quiet: true, nothrow: true, cwd: PROJECT_DIR });
+  const head = await quiet`git rev-parse HEAD`;
+  if (head.exitCode !== 0) return undefined;
+  const changed = await quiet`git status --porcelain`;
+  return `${head.stdout.trim()}${changed.stdout.trim() === "" ? "" : "-dirty"}`;
+}
+
+/** Parses `--set key=value`, all mistakes at once. */
+export function parseSettings(pairs: readonly string[]): Record<string, string> {
+  const wrong = pairs.filter((pair) => !/^[a-z][a-z0-9_.]*=/.test(pair));
+  if (wrong.length > 0) {
+    throw new UserError(
+      wrong.map((pair) => ({ path: "--set", value: pair, reason: "is not key=value", remedy: "write it as --set max_steps=200" })),
+      EXIT.settings,
+      "command line",
+    );
+  }
+  return Object.fromEntries(pairs.map((pair) => [pair.slice(0, pair.indexOf("=")), pair.slice(pair.indexOf("=") + 1)]));
+}
