@@ -11,7 +11,12 @@ c = get_config()  # noqa: F821 - Jupyter defines it
 
 token = TOKEN_FILE.read_text().strip() if TOKEN_FILE.is_file() else ""
 if not token:
-    sys.exit(f"jupyter: no token in {TOKEN_FILE}, and none is no option: anybody on this machine could run code. `npm start` makes one.")
+    sys.exit(
+        f"jupyter: no token in {TOKEN_FILE}, and without one anybody on this machine could run code. `npm start` makes one."
+    )
+
+# A volume that is backed up; what is saved elsewhere in the container is gone with it.
+Path("/logs/notebooks").mkdir(parents=True, exist_ok=True)
 
 c.IdentityProvider.token = token
 c.ServerApp.ip = "0.0.0.0"  # noqa: S104 - inside the container; the machine binds the port to 127.0.0.1 alone
@@ -20,7 +25,7 @@ c.ServerApp.port_retries = 0
 c.ServerApp.open_browser = False
 c.ServerApp.root_dir = "/workspace"
 c.ServerApp.allow_remote_access = True
-c.ServerApp.terminals_enabled = True
+c.ServerApp.terminado_settings = {"shell_command": ["/bin/bash"]}
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 if os.environ.get("TUNESTACK_JUPYTER_COLAB") == "1":
