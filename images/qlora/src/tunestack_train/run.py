@@ -1,0 +1,369 @@
+"""A run from its settings to its adapter: prepare, train or go on, and say how it went."""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tunestack_train import checkpoints, rehearsal
+from tunestack_train.data.load import TrainingData, load
+from tunestack_train.device import Device, choose_device
+from tunestack_train.errors import OutOfMemoryError, SettingsError, StopRequested, TunestackError
+from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss
+from tunestack_train.manifest import newest_complete, problems
+from tunestack_train.model import load_base, load_tokenizer, locate_model
+from tunestack_train.progress import Console
+from tunestack_train.secret_files import read_secret
+from tunestack_train.settings import REHEARSAL_MODEL, Resolved, RunConfig
+from tunestack_train.status import Failure, Status, StatusFile, now, saved
+from tunestack_train.stop import StopSignal
+
+if TYPE_CHECKING:
+    from tunestack_train.data.tokens import EncodedSet
+
+RUN_FILE: Final = "run.json"
+_ADAPTER_FILES: Final = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    RUN_FILE,
+)
+_PACKAGES: Final = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where runs keep their checkpoints and their logs; each run has a folder of its name in both."""
+
+    checkpoints: Path
+    logs: Path
+
+
+@dataclass(frozen=True)
+class Finished:
+    """`trained` is False when the run had been completed before and nothing was done."""
+
+    adapter: Path
+    steps: int
+    first_loss: float | None
+    last_loss: float | None
+    trained: bool
+
+
+class Run:
+    """One run with its folders, its status file and the console."""
+
+    def __init__(self, resolved: Resolved, folders: Folders, stop: StopSignal, console: Console) -> None:
+        self.config = resolved.config
+        self.sources = resolved.sources
+        self.folder = folders.checkpoints / self.config.name
+        self.logs = folders.logs / self.config.name
+        self.adapter = self.folder / "adapter"
+        self.stop = stop
+        self.console = console
+        self.metrics = self.logs / "metrics.jsonl"
+        self.status = StatusFile(self.logs / "status.json", self._first_status())
+
+    def _first_status(self) -> Status:
+        config = self.config
+        return Status(
+            run=config.name,
+            preset=config.preset,
+            model=config.model,
+            started_at=now(),
+            max_steps=config.max_steps or None,
+            first_loss=first_loss(self.metrics),
+        )
+
+    def execute(self) -> Finished:
+        """Trains to the end, or says that this was done before. Raises TunestackError for what a person can mend."""
+        data = load(self.config.data, self.config.data_format)
+        with _exclusive(self.folder):
+            earlier = _earlier(self.folder)
+            if earlier is not None:
+                _require_same(earlier, self.config, data, begun=self._begun())
+            if self.adapter.is_dir() and not problems(self.adapter):
+                return self._finished(trained=False)
+            self.status.start()
+            try:
+                finished = self._prepare_and_train(data)
+            except BaseException as error:
+                self._report_failure(error)
+                raise
+            self._report_completed(finished)
+            return finished
+
+    def _begun(self) -> bool:
+        return self.adapter.is_dir() or newest_complete(self.folder) is not None
+
+    def _prepare_and_train(self, data: TrainingData) -> Finished:
+        say = self.console.say
+        say(f"data: {len(data.examples)} rows of {data.data_format} from {data.source}")
+        resume = checkpoints.find_resume_point(self.folder)
+        for note in resume.notes:
+            say(f"note: {note}")
+        if resume.checkpoint is not None:
+            self.status.update(last_checkpoint=saved(resume.checkpoint))
+        if resume.checkpoint is None or not _is_last(resume.checkpoint):
+            self._train(data, resume.checkpoint)
+        last = newest_complete(self.folder)
+        if last is None or not _is_last(last):
+            step = f"after step {self.status.status.step}, checkpoint saved"
+            raise StopRequested(f"stopped on request {step}", "start the same run again: it goes on from there")
+        self._publish_adapter(last)
+        return self._finished(trained=True)
+
+    def _train(self, data: TrainingData, checkpoint: Path | None) -> None:
+        with _out_of_memory_named(self.config):
+            self._train_within_memory(data, checkpoint)
+
+    def _train_within_memory(self, data: TrainingData, checkpoint: Path | None) -> None:
+        config = self.config
+        self.console.say("loading PyTorch and the training libraries")
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        model_folder = self._model_folder(data)
+        device = choose_device(config.device, config.precision)
+        self.status.update(device=device.name)
+        tokenizer = load_tokenizer(model_folder, config.model)
+        from tunestack_train.data.tokens import choose_template, encode_all
+
+        template = choose_template(tokenizer, config.chat_template)
+        encoded = encode_all(tokenizer, data.examples, config.max_length)
+        self._say_data(encoded, template)
+        self._write_run_file(data, device)
+        from tunestack_train.trainer import RunTrainer, Watcher
+
+        self.console.say(f"model: {config.model} on {device.name}")
+        trainer = RunTrainer(
+            config,
+            self.folder,
+            load_base(model_folder, config, device),
+            tokenizer,
+            encoded,
+            device,
+            add_inputs=lambda folder: _add_inputs(folder, self.folder, config),
+        )
+        resume_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+        if checkpoint:
+            self.console.say(f"going on after step {resume_step} ({checkpoint})")
+        logs = AllLogs(self._metrics_logs(resume_step))
+        trainer.add_callback(Watcher(self.folder, device, self.stop, self.status, logs, self.console.progress))
+        self.stop.hold()
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            logs.close()
+
+    def _model_folder(self, data: TrainingData) -> Path:
+        config = self.config
+        if config.model != REHEARSAL_MODEL:
+            token = read_secret("hf-token", "HF_TOKEN")
+            return locate_model(config.model, config.model_revision, token)
+        folder = self.folder / "model"
+        if problems(folder) or newest_complete(self.folder) is None:
+            self.console.say("making a tiny Gemma 2 and its tokenizer from the data")
+            rehearsal.make_model(folder, data.examples, config.seed)
+        return folder
+
+    def _say_data(self, encoded: "EncodedSet", template: str) -> None:
+        share = encoded.learnt_tokens / encoded.tokens
+        cut = f", {encoded.cut_examples} cut at {self.config.max_length}" if encoded.cut_examples else ""
+        self.console.say(
+            f"tokens: {encoded.tokens:,} in {len(encoded.examples)} examples, {share:.0%} of them learnt{cut}; "
+            f"chat template: {template}"
+        )
+        for row in encoded.dropped[:5]:
+            self.console.say(f"note: left out {row}")
+        if len(encoded.dropped) > 5:
+            self.console.say(f"note: left out {len(encoded.dropped) - 5} more for the same reason")
+
+    def _metrics_logs(self, resume_step: int) -> list[MetricsLog]:
+        logs: list[MetricsLog] = [
+            JsonLines(self.metrics, resume_step, now),
+            TensorBoard(self.logs / "tensorboard", resume_step),
+        ]
+        key = read_secret("wandb-api-key", "WANDB_API_KEY")
+        if key is not None:
+            try:
+                logs.append(WeightsAndBiases(self.config, self.logs, key))
+            except Exception as error:  # whatever is wrong with W&B, the run goes on without it
+                self.console.say(f"note: Weights & Biases gets nothing of this run: {error}")
+        return logs
+
+    def _write_run_file(self, data: TrainingData, device: Device) -> None:
+        content = {
+            "schema": 1,
+            "created_at": now(),
+            "config": self.config.as_dict(),
+            "sources": dict(self.sources),
+            "data": data.summary(),
+            "device": device.name,
+            "versions": {
+                "python": platform.python_version(),
+                **{package: importlib.metadata.version(package) for package in _PACKAGES},
+            },
+            "git_commit": os.environ.get("TUNESTACK_GIT_COMMIT"),
+            "image_digest": os.environ.get("TUNESTACK_IMAGE_DIGEST"),
+        }
+        aside = self.folder / f".{RUN_FILE}.partial"
+        aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        aside.replace(self.folder / RUN_FILE)
+
+    def _publish_adapter(self, checkpoint: Path) -> None:
+        """The adapter is that of the last checkpoint, byte for byte, without what only going on needs."""
+
+        def fill(folder: Path) -> None:
+            for name in _ADAPTER_FILES:
+                if (checkpoint / name).is_file():
+                    shutil.copyfile(checkpoint / name, folder / name)
+
+        checkpoints.write_folder(self.adapter, fill)
+
+    def _finished(self, *, trained: bool) -> Finished:
+        from tunestack_train.logs import read_metrics
+
+        losses = [entry["loss"] for entry in read_metrics(self.metrics) if isinstance(entry.get("loss"), int | float)]
+        newest = newest_complete(self.folder)
+        return Finished(
+            self.adapter,
+            int(newest.name.rpartition("-")[2]) if newest else self.config.max_steps,
+            float(str(losses[0])) if losses else None,
+            float(str(losses[-1])) if losses else None,
+            trained,
+        )
+
+    def _report_completed(self, finished: Finished) -> None:
+        self.status.end(
+            state="completed",
+            step=finished.steps,
+            max_steps=finished.steps,
+            loss=finished.last_loss,
+            eta_seconds=0.0,
+            adapter=str(finished.adapter),
+            exit_code=0,
+        )
+
+    def _report_failure(self, error: BaseException) -> None:
+        if isinstance(error, TunestackError):
+            state = "stopped" if isinstance(error, StopRequested) else "failed"
+            failure = None if state == "stopped" else Failure(error.message, error.remedy)
+            self.status.end(state=state, eta_seconds=None, error=failure, exit_code=error.exit_code)
+        else:
+            failure = Failure(f"{type(error).__name__}: {error}", "this is a defect of tunestack; see the run's log")
+            self.status.end(state="failed", eta_seconds=None, error=failure, exit_code=1)
+
+
+@contextlib.contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """One process at a time may work on a run; the lock ends with the process, however that ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except PermissionError as error:
+        raise SettingsError(
+            f"{folder} cannot be written by user {os.getuid()}",
+            "give the folder to that user; in Docker, the volume training_checkpoints must belong to 1000:1000",
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"the run {folder.name} is being trained by another process",
+                "follow that one (train-logs), stop it (train-stop), or give this run another name",
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _out_of_memory_named(config: RunConfig) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        import torch
+
+        cpu = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+        if not (cpu or isinstance(error, torch.OutOfMemoryError)):
+            raise
+        raise OutOfMemoryError(
+            f"{'the memory of this machine' if cpu else 'the memory of the GPU'} is full: {error}".splitlines()[0],
+            _less_memory(config),
+        ) from error
+
+
+def _less_memory(config: RunConfig) -> str:
+    size, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
+    advice: list[str] = []
+    if size > 1:
+        advice.append(
+            f"--set per_device_train_batch_size={size // 2} --set gradient_accumulation_steps={accumulation * 2} "
+            "(the same batch in smaller parts)"
+        )
+    if not config.gradient_checkpointing:
+        advice.append("--set gradient_checkpointing=true")
+    if not config.load_in_4bit:
+        advice.append("--set load_in_4bit=true")
+    advice.append(f"--set max_length={config.max_length // 2}")
+    return "under another name, give in this order what it takes: " + "; ".join(advice)
+
+
+def _earlier(folder: Path) -> Mapping[str, object] | None:
+    try:
+        content = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _require_same(earlier: Mapping[str, object], config: RunConfig, data: TrainingData, *, begun: bool) -> None:
+    """Raises SettingsError when the run of this name was begun with other settings or other data."""
+    before = earlier.get("config")
+    data_before = earlier.get("data")
+    if not begun or not isinstance(before, dict) or not isinstance(data_before, dict):
+        return
+    # Where the data lies may change from machine to machine; what it holds may not.
+    changes = [
+        f"  {key} was {before.get(key)!r}, now {value!r}"
+        for key, value in config.as_dict().items()
+        if key != "data" and before.get(key) != value
+    ]
+    if data_before.get("sha256") != data.sha256:
+        was, is_now = data_before.get("sha256"), data.sha256
+        changes.append(
+            f"  the data was {data_before.get('source')} (sha256 {str(was)[:12]}), now {data.source} ({is_now[:12]})"
+        )
+    if changes:
+        raise SettingsError(
+            "\n".join([f"the run {config.name} was begun with other settings:", *changes]),
+            f"give this run another --name; or go back to the settings above; or delete the run {config.name} "
+            "(npm run train-clean -- --checkpoints)",
+        )
+
+
+def _is_last(checkpoint: Path) -> bool:
+    """Whether a complete checkpoint is the one at the end of its run."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return int(state["global_step"]) >= int(state["max_steps"])
+
+
+def _add_inputs(checkpoint: Path, run_folder: Path, config: RunConfig) -> None:
+    """What a run can be repeated from, and the model's id in place of its folder in this machine's cache."""
+    shutil.copyfile(run_folder / RUN_FILE, checkpoint / RUN_FILE)
+    if config.model == REHEARSAL_MODEL:
+        return
+    path = checkpoint / "adapter_config.json"
+    adapter = json.loads(path.read_text(encoding="utf-8"))
+    adapter["base_model_name_or_path"] = config.model
+    adapter["revision"] = config.model_revision
+    path.write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
