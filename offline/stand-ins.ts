@@ -29,6 +29,6 @@ export async function standInFolder(standIn: StandIn): Promise<string> {
 /** Puts a stand-in where the engine looks for a program: a small shell script which starts the bundle beside it. */
 export async function placeStandIn(standIn: StandIn, cacheDir: string, program: string): Promise<void> {
   const folder = await cached(cacheDir, await standInFolder(standIn), (aside) => bundleStandIn(standIn, aside));
-  await place(join(folder, `${standIn}.mjs`), join(dirname(program), `${standIn}.mjs`));
-  await placeText(program, `#!/bin/sh\nexec node "\${0%/*}/${standIn}.mjs" "$@"\n`, 0o755);
+  await place(join(folder, `${standIn}.cjs`), join(dirname(program), `${standIn}.cjs`));
+  await placeText(program, `#!/bin/sh\nexec node "\${0%/*}/${standIn}.cjs" "$@"\n`, 0o755);
 }

@@ -1,4 +1,4 @@
-import { servePlugin } from "../rpc/serve.ts";
+import { runPlugin, servePlugin } from "../rpc/serve.ts";
 import { languageRuntime, languageRuntimeService } from "./host.ts";
 import { killPrograms } from "./program.ts";
 
@@ -11,5 +11,5 @@ if (process.argv.includes("--version") || process.argv.includes("-version")) {
   process.stdout.write(`${PULUMI_VERSION}\n`);
 } else {
   const runtime = languageRuntime({ version: PULUMI_VERSION, engine: words.at(-1) ?? "" });
-  await servePlugin((server) => server.addService(languageRuntimeService, runtime), killPrograms);
+  runPlugin(() => servePlugin((server) => server.addService(languageRuntimeService, runtime), killPrograms));
 }

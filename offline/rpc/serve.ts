@@ -67,3 +67,11 @@ export function toServiceError(error: unknown): Partial<grpc.StatusObject> {
 export function unimplemented(method: string): Partial<grpc.StatusObject> {
   return { code: grpc.status.UNIMPLEMENTED, details: `method ${method} not implemented` };
 }
+
+/** Runs a plugin's main function; a failure at the start is told in one line and ends the process. */
+export function runPlugin(main: () => Promise<void>): void {
+  main().catch((error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exit(1);
+  });
+}
