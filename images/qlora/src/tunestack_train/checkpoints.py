@@ -18,7 +18,7 @@ _PARTIAL: Final = ".partial"
 _REPLACED: Final = ".replaced"
 _REMOVING: Final = ".removing"
 # How the libraries that write weights report a full disk when they hide the errno.
-_DISK_FULL_SAID: Final = ("No space left on device", "os error 28", "Disk quota exceeded", "PytorchStreamWriter failed")
+_DISK_FULL_SAID: Final = ("No space left on device", "os error 28", "Disk quota exceeded", "unexpected pos")
 _NOTHING_LEFT: Final = 1 << 20
 
 

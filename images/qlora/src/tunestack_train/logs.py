@@ -46,7 +46,8 @@ class TensorBoard:
     """Scalars under `train/`, the names that TensorBoard's users know from the Trainer."""
 
     def __init__(self, folder: Path, resume_step: int) -> None:
-        self._writer = EventWriter(folder, purge_step=resume_step + 1 if resume_step else None)
+        before = folder.is_dir() and any(folder.iterdir())
+        self._writer = EventWriter(folder, purge_step=resume_step + 1 if before else None)
 
     def log(self, metrics: Metrics, step: int) -> None:
         for name, value in metrics.items():

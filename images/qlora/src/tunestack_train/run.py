@@ -16,7 +16,7 @@ from tunestack_train import checkpoints, rehearsal
 from tunestack_train.data.load import TrainingData, load
 from tunestack_train.device import Device, choose_device
 from tunestack_train.errors import OutOfMemoryError, SettingsError, StopRequested, TunestackError
-from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss
+from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss, read_metrics
 from tunestack_train.manifest import newest_complete, problems
 from tunestack_train.model import load_base, load_tokenizer, locate_model
 from tunestack_train.progress import Console
@@ -81,38 +81,36 @@ class Run:
             model=config.model,
             started_at=now(),
             max_steps=config.max_steps or None,
-            first_loss=first_loss(self.metrics),
         )
 
     def execute(self) -> Finished:
         """Trains to the end, or says that this was done before. Raises TunestackError for what a person can mend."""
-        data = load(self.config.data, self.config.data_format)
+        _make_folder(self.folder)
+        _make_folder(self.logs)
         with _exclusive(self.folder):
-            earlier = _earlier(self.folder)
-            if earlier is not None:
-                _require_same(earlier, self.config, data, begun=self._begun())
             if self.adapter.is_dir() and not problems(self.adapter):
+                self._require_same(load(self.config.data, self.config.data_format))
                 return self._finished(trained=False)
             self.status.start()
             try:
-                finished = self._prepare_and_train(data)
+                with _disk_full_named(self.folder):
+                    finished = self._prepare_and_train()
             except BaseException as error:
                 self._report_failure(error)
                 raise
             self._report_completed(finished)
             return finished
 
-    def _begun(self) -> bool:
-        return self.adapter.is_dir() or newest_complete(self.folder) is not None
-
-    def _prepare_and_train(self, data: TrainingData) -> Finished:
+    def _prepare_and_train(self) -> Finished:
         say = self.console.say
+        data = load(self.config.data, self.config.data_format)
         say(f"data: {len(data.examples)} rows of {data.data_format} from {data.source}")
         resume = checkpoints.find_resume_point(self.folder)
         for note in resume.notes:
             say(f"note: {note}")
         if resume.checkpoint is not None:
-            self.status.update(last_checkpoint=saved(resume.checkpoint))
+            self.status.update(last_checkpoint=saved(resume.checkpoint), first_loss=first_loss(self.metrics))
+            self._require_same(data)
         if resume.checkpoint is None or not _is_last(resume.checkpoint):
             self._train(data, resume.checkpoint)
         last = newest_complete(self.folder)
@@ -122,6 +120,11 @@ class Run:
         self._publish_adapter(last)
         return self._finished(trained=True)
 
+    def _require_same(self, data: TrainingData) -> None:
+        earlier = _earlier(self.folder)
+        if earlier is not None:
+            _require_same(earlier, self.config, data)
+
     def _train(self, data: TrainingData, checkpoint: Path | None) -> None:
         with _out_of_memory_named(self.config):
             self._train_within_memory(data, checkpoint)
@@ -129,9 +132,11 @@ class Run:
     def _train_within_memory(self, data: TrainingData, checkpoint: Path | None) -> None:
         config = self.config
         self.console.say("loading PyTorch and the training libraries")
+        import datasets
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
+        datasets.disable_progress_bars()
         model_folder = self._model_folder(data)
         device = choose_device(config.device, config.precision)
         self.status.update(device=device.name)
@@ -231,8 +236,6 @@ class Run:
         checkpoints.write_folder(self.adapter, fill)
 
     def _finished(self, *, trained: bool) -> Finished:
-        from tunestack_train.logs import read_metrics
-
         losses = [entry["loss"] for entry in read_metrics(self.metrics) if isinstance(entry.get("loss"), int | float)]
         newest = newest_complete(self.folder)
         return Finished(
@@ -264,18 +267,23 @@ class Run:
             self.status.end(state="failed", eta_seconds=None, error=failure, exit_code=1)
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except PermissionError:
+        writable = False
+    if not writable:
+        raise SettingsError(
+            f"{folder} cannot be written by user {os.getuid()}",
+            "give the folder to that user; in Docker, the volumes' content belongs to 1000:1000",
+        )
+
+
 @contextlib.contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
     """One process at a time may work on a run; the lock ends with the process, however that ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except PermissionError as error:
-        raise SettingsError(
-            f"{folder} cannot be written by user {os.getuid()}",
-            "give the folder to that user; in Docker, the volume training_checkpoints must belong to 1000:1000",
-        ) from error
-    with lock:
+    with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -284,6 +292,16 @@ def _exclusive(folder: Path) -> Iterator[None]:
                 "follow that one (train-logs), stop it (train-stop), or give this run another name",
             ) from None
         yield
+
+
+@contextlib.contextmanager
+def _disk_full_named(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not checkpoints.is_disk_full(error, folder):
+            raise
+        raise checkpoints.disk_full(Path(error.filename or folder)) from error
 
 
 @contextlib.contextmanager
@@ -326,11 +344,11 @@ def _earlier(folder: Path) -> Mapping[str, object] | None:
     return content if isinstance(content, dict) else None
 
 
-def _require_same(earlier: Mapping[str, object], config: RunConfig, data: TrainingData, *, begun: bool) -> None:
+def _require_same(earlier: Mapping[str, object], config: RunConfig, data: TrainingData) -> None:
     """Raises SettingsError when the run of this name was begun with other settings or other data."""
     before = earlier.get("config")
     data_before = earlier.get("data")
-    if not begun or not isinstance(before, dict) or not isinstance(data_before, dict):
+    if not isinstance(before, dict) or not isinstance(data_before, dict):
         return
     # Where the data lies may change from machine to machine; what it holds may not.
     changes = [

@@ -288,6 +288,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Value]]] = {
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 2,
         "learning_rate": 1e-2,
+        "warmup_ratio": 0.0,
         "max_length": 256,
         "save_steps": 10,
         "logging_steps": 1,
