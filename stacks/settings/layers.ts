@@ -32,11 +32,12 @@ function mergeInto(
   const merged: Record<string, unknown> = { ...lower };
   for (const [key, value] of Object.entries(higher)) {
     const path = parent === "" ? key : `${parent}.${key}`;
+    const below = merged[key];
+    // A map goes on top of a map; anything else takes the place of what was there.
+    if (!isRecord(value) || !isRecord(below)) forget(sources, path);
     if (value === null) {
       delete merged[key];
-      sources.delete(path);
     } else if (isRecord(value)) {
-      const below = merged[key];
       merged[key] = mergeInto(isRecord(below) ? below : {}, value, source, sources, path);
     } else {
       merged[key] = value;
@@ -44,6 +45,12 @@ function mergeInto(
     }
   }
   return merged;
+}
+
+function forget(sources: Map<string, string>, path: string): void {
+  for (const leaf of sources.keys()) {
+    if (leaf === path || leaf.startsWith(`${path}.`)) sources.delete(leaf);
+  }
 }
 
 export function isRecord(value: unknown): value is RawSettings {

@@ -43,7 +43,8 @@ export function formatBytes(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let value = bytes;
   let index = 0;
-  while (value >= 1024 && index < units.length - 1) {
+  // 1023.9 KiB would be rounded to 1024 KiB, which is 1 MiB.
+  while (value >= 1023.5 && index < units.length - 1) {
     value /= 1024;
     index += 1;
   }

@@ -1,0 +1,63 @@
+import type { RawSettings } from "../../stacks/settings/layers.ts";
+import type { SecretName, StackInputs } from "../../stacks/settings/load.ts";
+import type { Located } from "../../stacks/settings/located.ts";
+import type { MachineFacts } from "../../stacks/settings/machine.ts";
+import { type Problem, SettingsError } from "../../stacks/settings/problems.ts";
+import { resolveSettings } from "../../stacks/settings/resolve.ts";
+
+export const CPU_MACHINE: MachineFacts = {
+  schema: 1,
+  checkedAt: "2026-11-23T00:00:00.000Z",
+  accelerator: "cpu",
+  unreachableRegistries: [],
+};
+
+export const CUDA_MACHINE: MachineFacts = { ...CPU_MACHINE, accelerator: "cuda" };
+
+/** Behind a closed network: the base image was made here, and Docker's registry does not answer. */
+export const CLOSED_MACHINE: MachineFacts = {
+  ...CPU_MACHINE,
+  baseImage: "tunestack/base:bookworm-0123456789ab",
+  unreachableRegistries: ["registry-1.docker.io"],
+};
+
+export interface InputChanges {
+  /** As in a stack file, over the least that a stack needs: the preset `rehearsal`. */
+  readonly settings?: RawSettings;
+  readonly machine?: MachineFacts;
+  readonly data?: Located;
+  readonly model?: Located;
+  readonly secrets?: readonly SecretName[];
+  readonly stack?: string;
+}
+
+/** What a stack is declared from, without a file being read. */
+export function stackInputs(changes: InputChanges = {}): StackInputs {
+  const layers = [
+    { source: "Pulumi.dev.yaml", values: { training: { preset: "rehearsal" } } },
+    { source: "test", values: changes.settings ?? {} },
+  ];
+  const stack = changes.stack ?? "dev";
+  return {
+    stack,
+    projectDir: "/project",
+    ...resolveSettings(layers),
+    machine: changes.machine ?? CPU_MACHINE,
+    data: changes.data ?? { kind: "host", path: "/project/examples/data/tunestack-help.jsonl", exists: true },
+    model: changes.model,
+    secretFiles: Object.fromEntries(
+      (changes.secrets ?? []).map((name) => [name, `/project/.tunestack/secrets/${stack}/${name}`]),
+    ),
+  };
+}
+
+/** The problems that a call reports; fails where it reports none. */
+export function problemsOf(call: () => unknown): readonly Problem[] {
+  try {
+    call();
+  } catch (error) {
+    if (error instanceof SettingsError) return error.problems;
+    throw error;
+  }
+  throw new Error("no problem was reported");
+}

@@ -1,0 +1,75 @@
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { PROJECT_DIR, pulumiEnvironment } from "../../scripts/lib/project.ts";
+import type { ImagePlan } from "../../stacks/plan/types.ts";
+import { type Ended, runChild } from "./children.ts";
+
+const TAG = "tunestack-test/python";
+const PACKAGE_DIR = join(PROJECT_DIR, "images", "qlora");
+
+/** Arguments of `docker` that build the stage `test`; the same as the stack's, so that its layers are shared. */
+export function buildArguments(image: ImagePlan): readonly string[] {
+  const { pypiMirror, aptMirror, caCertificate } = image;
+  const certificate = caCertificate === undefined ? undefined : readFileSync(caCertificate);
+  const values = {
+    BASE_IMAGE: image.base,
+    PYTHON_SET: image.pythonSet,
+    PYPI_MIRROR: pypiMirror,
+    APT_MIRROR: aptMirror,
+    CA_CERTIFICATE_SHA256: certificate && createHash("sha256").update(certificate).digest("hex"),
+  };
+  return [
+    ...["buildx", "build", "--builder", "default", "--load", "--progress", "plain", "--target", "test", "--tag", TAG],
+    ...Object.entries(values).flatMap(([name, value]) =>
+      value === undefined ? [] : ["--build-arg", `${name}=${value}`],
+    ),
+    ...(caCertificate === undefined ? [] : ["--secret", `id=ca_certificate,src=${caCertificate}`]),
+    PACKAGE_DIR,
+  ];
+}
+
+export async function buildPythonImage(image: ImagePlan): Promise<Ended> {
+  return await docker(buildArguments(image));
+}
+
+export interface ContainerOptions {
+  /** Folders and files of this machine by their path in the container, read-only. */
+  readonly mounts?: Readonly<Record<string, string>>;
+  /** Folder of this machine that the container may write to, as /out. */
+  readonly out?: string;
+  readonly network: boolean;
+}
+
+/** Runs a program in the test image: the package at /package, read-only, what caches write in memory. */
+export async function inPythonImage(command: readonly string[], options: ContainerOptions): Promise<Ended> {
+  const mounts = {
+    "/package": PACKAGE_DIR,
+    "/examples/data": join(PROJECT_DIR, "examples", "data"),
+    ...options.mounts,
+  };
+  return await docker([
+    ...["run", "--rm", "--init", "--read-only", "--cap-drop", "ALL", "--shm-size", "1g"],
+    // The fake driver library of the tests is built there and loaded from there.
+    ...["--tmpfs", "/tmp:rw,exec,nosuid,nodev,mode=1777"],
+    ...["--tmpfs", "/home/tunestack:rw,nosuid,nodev,uid=1000,gid=1000,mode=0700"],
+    ...Object.entries(mounts).flatMap(([path, source]) => ["--volume", `${source}:${path}:ro`]),
+    ...(options.out === undefined ? [] : ["--volume", `${options.out}:/out`]),
+    ...(options.network ? [] : ["--network", "none"]),
+    ...Object.entries(ENVIRONMENT).flatMap(([name, value]) => ["--env", `${name}=${value}`]),
+    TAG,
+    ...command,
+  ]);
+}
+
+const ENVIRONMENT = {
+  RUFF_CACHE_DIR: "/tmp/ruff",
+  MYPY_CACHE_DIR: "/tmp/mypy",
+  HYPOTHESIS_STORAGE_DIRECTORY: "/tmp/hypothesis",
+  UV_CACHE_DIR: "/tmp/uv",
+  UV_NO_PROGRESS: "1",
+};
+
+async function docker(args: readonly string[]): Promise<Ended> {
+  return await runChild("docker", args, { cwd: PROJECT_DIR, environment: pulumiEnvironment(process.env) });
+}
