@@ -1,0 +1,52 @@
+import type { Stack } from "@pulumi/pulumi/automation/index.js";
+import type { StackInputs } from "../../../stacks/settings/load.ts";
+import { engineClient } from "../../../stacks/targets/docker/engine.ts";
+import { type Naming, ownerOf } from "../../../stacks/targets/docker/render.ts";
+import type { Report } from "../steps.ts";
+import { clearStaleLock, isHeld, readLocks } from "./locks.ts";
+import { findMissing, findOrphans, readThings, removeOrphans } from "./orphans.ts";
+import { knownState, withoutPending } from "./state.ts";
+
+export function namingOf({ stack, projectDir, settings }: StackInputs): Naming {
+  return { prefix: settings.docker.prefix, owner: ownerOf(stack, projectDir) };
+}
+
+/**
+ * Mends what a `pulumi up` that was killed at any moment left behind: its lock, containers that the state does not know,
+ * operations that never ended, and things that the state knows and the engine lost. For use before `pulumi up`. Does
+ * nothing while another command is at work on the stack.
+ * @returns what was mended, for people; empty where all was well.
+ */
+export async function mendStack(stack: Stack, inputs: StackInputs, report: Report): Promise<readonly string[]> {
+  const locks = readLocks(stack.name);
+  // A backend elsewhere does not show who is at work, whose new containers would look like left-overs.
+  if (locks === undefined || isHeld(locks)) return [];
+  const cleared = await clearStaleLock(stack);
+  const mended = cleared.map(({ pid }) => `took away the lock of process ${pid}, which is no more`);
+  return [...mended, ...(await mendState(stack, inputs, report))];
+}
+
+async function mendState(stack: Stack, inputs: StackInputs, report: Report): Promise<readonly string[]> {
+  const client = engineClient(inputs.settings.docker.host);
+  const exported = await stack.exportStack();
+  const state = knownState(exported);
+  const found = await readThings(client);
+  const orphans = findOrphans(found, namingOf(inputs), state);
+  const mended: string[] = [];
+  if (orphans.length > 0) {
+    report(`removing ${orphans.map(({ name }) => name).join(", ")}`);
+    const removed = await removeOrphans(client, orphans, inputs.settings.training.stopGrace);
+    mended.push(...removed.map((name) => `removed ${name}, which an interrupted pulumi up had left`));
+  }
+  if (state.pending.length > 0) {
+    await stack.importStack(withoutPending(exported));
+    mended.push(...state.pending.map((operation) => `forgot the interrupted operation: ${operation}`));
+  }
+  const missing = findMissing(found, state);
+  if (missing.length > 0) {
+    report("pulumi refresh");
+    await stack.refresh({ suppressProgress: true });
+    mended.push(`${missing.length} things that the engine has no more were taken out of the state`);
+  }
+  return mended;
+}
