@@ -8,7 +8,10 @@ import { engineClient } from "../../stacks/targets/docker/engine.ts";
 /** What a container is doing, in the engine's words and for people. */
 export interface ContainerState {
   readonly exists: boolean;
+  /** Runs, or is between two tries. */
   readonly running: boolean;
+  /** Runs now, so that a program can be run in it. */
+  readonly reachable: boolean;
   /** `healthy`, `starting`, `unhealthy`; for a container that ended, its exit code; `missing`. */
   readonly health: string;
   readonly startedAt: string | undefined;
@@ -21,6 +24,7 @@ export interface ContainerState {
 const MISSING: ContainerState = {
   exists: false,
   running: false,
+  reachable: false,
   health: "missing",
   startedAt: undefined,
   exitCode: undefined,
@@ -43,11 +47,12 @@ export class Containers {
       .catch(ifMissing(undefined));
     if (info === undefined) return MISSING;
     const { State: state, RestartCount } = info;
-    const running = state.Running && !state.Restarting;
+    const reachable = state.Running && !state.Restarting;
     return {
       exists: true,
       running: state.Running || state.Restarting,
-      health: running ? (state.Health?.Status ?? "running") : state.Restarting ? "restarting" : `exited (${state.ExitCode})`,
+      reachable,
+      health: reachable ? (state.Health?.Status ?? "running") : state.Restarting ? "restarting" : `exited (${state.ExitCode})`,
       startedAt: state.StartedAt,
       exitCode: state.Running ? undefined : state.ExitCode,
       restarts: RestartCount,

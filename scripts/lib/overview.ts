@@ -62,7 +62,7 @@ export async function readOverview(containers: Containers, outputs: StackOutputs
 
 /** The newest line of the monitor's file. */
 async function readDevice(containers: Containers, services: Overview["services"]): Promise<DeviceSample | undefined> {
-  const monitor = services.find(({ name, state }) => name === "gpu-monitor" && state.running);
+  const monitor = services.find(({ name, state }) => name === "gpu-monitor" && state.reachable);
   if (monitor === undefined) return undefined;
   const { stdout } = await containers.run(monitor.container, ["tail", "-n", "1", "/logs/gpu_metrics.jsonl"]);
   return stdout.trim() === "" ? undefined : parsed(deviceSampleSchema, stdout);
@@ -75,7 +75,7 @@ async function readBackup(containers: Containers, container: string): Promise<Ba
 
 /** Room on the disk that holds the volumes. */
 async function readDisk(containers: Containers, services: Overview["services"]): Promise<{ freeBytes: number } | undefined> {
-  const any = services.find(({ name, state }) => (name === "gpu-monitor" || name === "training-backup") && state.running);
+  const any = services.find(({ name, state }) => (name === "gpu-monitor" || name === "training-backup") && state.reachable);
   if (any === undefined) return undefined;
   const { stdout, exitCode } = await containers.run(any.container, ["df", "--output=avail", "-B1", "/logs"]);
   const freeBytes = Number(stdout.trim().split("\n").at(-1));
