@@ -2,6 +2,7 @@ import { mkdir, readFile, readlink, rm, symlink } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { exists, place } from "./cache.ts";
+import { isCurrent, markMade } from "./marks.ts";
 
 export interface Buildx {
   readonly path: string;
@@ -47,20 +48,33 @@ async function linkTo(target: string, path: string): Promise<void> {
   await symlink(target, path);
 }
 
+export interface BuildxPlace {
+  /** The project's own configuration folder. */
+  readonly own: string;
+  readonly recipe: string;
+  /** Gives the path of a program made by the recipe. */
+  readonly build: () => Promise<string>;
+}
+
 /**
- * Gives a buildx: the person's own, or one built into `own`, a configuration folder in which the person's settings
- * (registry logins, contexts) are links, so that a later `docker login` counts here too and nothing is copied.
+ * Gives a buildx: the person's own, or one built into the project's configuration folder, in which the person's
+ * settings (registry logins, contexts) are links, so that a later `docker login` counts here too and nothing is copied.
  */
-export async function provideBuildx(own: string, build: () => Promise<string>): Promise<Buildx> {
-  const named = process.env.DOCKER_CONFIG;
-  const config = named === undefined || named === own ? join(homedir(), ".docker") : named;
+export async function provideBuildx(
+  { own, recipe, build }: BuildxPlace,
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<Buildx> {
+  const named = environment.DOCKER_CONFIG;
+  const config = !named || named === own ? join(environment.HOME ?? homedir(), ".docker") : named;
   const found = await findBuildx(config);
   if (found !== undefined) return { path: found, dockerConfig: undefined, origin: "present" };
   const path = join(own, "cli-plugins", program);
-  const built = await build();
-  const present = await exists(path);
+  const present = await isCurrent(path, recipe);
   await mkdir(join(own, "cli-plugins"), { recursive: true, mode: 0o700 });
-  if (!present) await place(built, path);
+  if (!present) {
+    await place(await build(), path);
+    await markMade(path, recipe);
+  }
   await linkTo(join(config, "config.json"), join(own, "config.json"));
   await linkTo(join(config, "contexts"), join(own, "contexts"));
   return { path, dockerConfig: own, origin: present ? "present" : "built" };

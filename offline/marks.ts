@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { exists, placeText } from "./cache.ts";
 
 /** What was made here carries a file beside it which names its recipe; what the official hosts gave does not. */
@@ -13,4 +13,15 @@ export async function isCurrent(program: string, mark: string): Promise<boolean>
 
 export async function markMade(program: string, mark: string): Promise<void> {
   await placeText(markOf(program), `${mark}\n`, 0o644);
+}
+
+export async function isMade(program: string): Promise<boolean> {
+  return exists(markOf(program));
+}
+
+/** Makes room for an official program where one was made here; anything else is left alone. */
+export async function clearMade(program: string): Promise<void> {
+  if (!(await isMade(program))) return;
+  await rm(program, { force: true });
+  await rm(markOf(program), { force: true });
 }

@@ -30,10 +30,14 @@ export async function installOfficialPlugin(
 ): Promise<boolean> {
   report(`downloading the Pulumi plugin ${name} ${version}`);
   const pulumi = join(pulumiHome, "versions", versions.pulumi, "bin", "pulumi");
-  const installed = await run(pulumi, ["plugin", "install", "resource", name, version, "--non-interactive"], {
-    env: { ...process.env, PULUMI_HOME: pulumiHome, PULUMI_SKIP_UPDATE_CHECK: "true" },
-    timeoutMs: 300_000,
-  });
+  const installed = await run(
+    pulumi,
+    ["plugin", "install", "resource", name, version, "--reinstall", "--non-interactive"],
+    {
+      env: { ...process.env, PULUMI_HOME: pulumiHome, PULUMI_SKIP_UPDATE_CHECK: "true" },
+      timeoutMs: 300_000,
+    },
+  );
   if (installed.code === 0) return true;
   report(`the Pulumi plugin ${name} could not be downloaded: ${lastLines(installed.output, 2)}`);
   return false;

@@ -2,10 +2,10 @@ import { join } from "node:path";
 import { type BaseImage, makeBaseImage } from "./base-image.ts";
 import { builtProgram, type Report, recipeFolder } from "./build.ts";
 import { type Buildx, provideBuildx } from "./buildx.ts";
-import { exists, place } from "./cache.ts";
-import { isCurrent, markMade } from "./marks.ts";
+import { place } from "./cache.ts";
+import { clearMade, isCurrent, isMade, markMade } from "./marks.ts";
 import { installOfficialCli, installOfficialPlugin } from "./official.ts";
-import { officialReachable, type ReachableOptions } from "./reachable.ts";
+import { type OfficialOffer, officialReachable, type ReachableOptions } from "./reachable.ts";
 import { goRecipes, versions } from "./recipes.ts";
 import { placeStandIn, standInFolder } from "./stand-ins.ts";
 
@@ -34,16 +34,24 @@ export interface Provided {
 
 export const cliFolder = (pulumiHome: string) => join(pulumiHome, "versions", versions.pulumi, "bin");
 
-async function provide(
-  path: string,
-  mark: string,
-  official: () => Promise<boolean>,
-  build: () => Promise<void>,
-): Promise<Provided> {
-  if (await isCurrent(path, mark)) return { path, origin: "present" };
-  if (await official()) return { path, origin: "official" };
+interface Way {
+  readonly path: string;
+  /** The recipe by which it would be made here today. */
+  readonly recipe: string;
+  readonly offer?: OfficialOffer;
+  readonly install?: () => Promise<boolean>;
+  readonly build: () => Promise<void>;
+}
+
+async function provide(way: Way, options: SetupOptions): Promise<Provided> {
+  const { path, recipe, offer, install, build } = way;
+  if (await isCurrent(path, recipe)) return { path, origin: "present" };
+  if (offer !== undefined && install !== undefined && (await officialReachable(offer, options.reachable))) {
+    await clearMade(path);
+    if (await install()) return { path, origin: "official" };
+  }
   await build();
-  await markMade(path, mark);
+  await markMade(path, recipe);
   return { path, origin: "built" };
 }
 
@@ -51,52 +59,43 @@ async function provide(
 export async function ensurePulumiCli(options: SetupOptions): Promise<Provided> {
   const { cacheDir, report } = options;
   const path = join(cliFolder(options.pulumiHome), "pulumi");
-  return provide(
-    path,
-    await recipeFolder(goRecipes.pulumi),
-    async () => (await officialReachable("pulumi", options.reachable)) && installOfficialCli(options),
-    async () => place(await builtProgram(goRecipes.pulumi, cacheDir, report), path),
-  );
+  const recipe = await recipeFolder(goRecipes.pulumi);
+  const install = () => installOfficialCli(options);
+  const build = async () => place(await builtProgram(goRecipes.pulumi, cacheDir, report), path);
+  return provide({ path, recipe, offer: "pulumi", install, build }, options);
 }
 
-/** The language host beside the CLI. The official CLI brings its own, which is left as it is. */
+/** The language host beside the CLI. The official CLI brings its own, which is left as it is: call this after it. */
 export async function ensureLanguageHost(options: SetupOptions): Promise<Provided> {
   const path = join(cliFolder(options.pulumiHome), "pulumi-language-nodejs");
-  return provide(
-    path,
-    await standInFolder("language-host"),
-    async () => false,
-    () => placeStandIn("language-host", options.cacheDir, path),
-  );
+  const recipe = await standInFolder("language-host");
+  const build = () => placeStandIn("language-host", options.cacheDir, path);
+  return provide({ path, recipe, build }, options);
+}
+
+function pluginPath(pulumiHome: string, name: string, version: string): string {
+  return join(pulumiHome, "plugins", `resource-${name}-v${version}`, `pulumi-resource-${name}`);
 }
 
 /** The plugin of @pulumi/docker-build, official or built from its Go module. */
 export async function ensureDockerBuildPlugin(options: SetupOptions): Promise<Provided> {
   const { cacheDir, report, pulumiHome } = options;
   const version = versions.dockerBuildPlugin;
-  const path = join(pulumiHome, "plugins", `resource-docker-build-v${version}`, "pulumi-resource-docker-build");
-  return provide(
-    path,
-    await recipeFolder(goRecipes.dockerBuildPlugin),
-    async () =>
-      (await officialReachable("docker-build-plugin", options.reachable)) &&
-      installOfficialPlugin(options, "docker-build", version),
-    async () => place(await builtProgram(goRecipes.dockerBuildPlugin, cacheDir, report), path),
-  );
+  const path = pluginPath(pulumiHome, "docker-build", version);
+  const recipe = await recipeFolder(goRecipes.dockerBuildPlugin);
+  const install = () => installOfficialPlugin(options, "docker-build", version);
+  const build = async () => place(await builtProgram(goRecipes.dockerBuildPlugin, cacheDir, report), path);
+  return provide({ path, recipe, offer: "docker-build-plugin", install, build }, options);
 }
 
 /** The plugin of @pulumi/docker: official, or the stand-in. */
 export async function ensureDockerProvider(options: SetupOptions): Promise<Provided> {
   const version = versions.dockerPlugin;
-  const path = join(options.pulumiHome, "plugins", `resource-docker-v${version}`, "pulumi-resource-docker");
-  return provide(
-    path,
-    await standInFolder("docker-provider"),
-    async () =>
-      (await officialReachable("docker-plugin", options.reachable)) &&
-      installOfficialPlugin(options, "docker", version),
-    () => placeStandIn("docker-provider", options.cacheDir, path),
-  );
+  const path = pluginPath(options.pulumiHome, "docker", version);
+  const recipe = await standInFolder("docker-provider");
+  const install = () => installOfficialPlugin(options, "docker", version);
+  const build = () => placeStandIn("docker-provider", options.cacheDir, path);
+  return provide({ path, recipe, offer: "docker-plugin", install, build }, options);
 }
 
 /**
@@ -104,9 +103,12 @@ export async function ensureDockerProvider(options: SetupOptions): Promise<Provi
  * Docker configuration folder of the project, which reads the person's own, and DOCKER_CONFIG has to name that folder.
  */
 export async function ensureBuildx(options: SetupOptions): Promise<Buildx> {
-  return provideBuildx(join(options.pulumiHome, "docker-config"), async () =>
-    builtProgram(goRecipes.buildx, options.cacheDir, options.report),
-  );
+  const { cacheDir, report } = options;
+  return provideBuildx({
+    own: join(options.pulumiHome, "docker-config"),
+    recipe: await recipeFolder(goRecipes.buildx),
+    build: () => builtProgram(goRecipes.buildx, cacheDir, report),
+  });
 }
 
 /** A Debian image with Python that was pulled from nowhere; the tag names the recipe. */
@@ -114,7 +116,16 @@ export async function ensureBaseImage(options: Pick<SetupOptions, "cacheDir" | "
   return makeBaseImage(options.cacheDir, options.report);
 }
 
-/** Whether anything in this PULUMI_HOME is a stand-in or was built here, by the path of its program. */
-export async function isOffline(pulumiHome: string): Promise<boolean> {
-  return exists(`${join(cliFolder(pulumiHome), "pulumi")}.recipe`);
+/** What in this PULUMI_HOME was made here instead of downloaded, by name: for a message to the person. */
+export async function madeHere(pulumiHome: string): Promise<readonly string[]> {
+  const programs = {
+    "Pulumi CLI": join(cliFolder(pulumiHome), "pulumi"),
+    "Node language host": join(cliFolder(pulumiHome), "pulumi-language-nodejs"),
+    "docker-build plugin": pluginPath(pulumiHome, "docker-build", versions.dockerBuildPlugin),
+    "docker provider": pluginPath(pulumiHome, "docker", versions.dockerPlugin),
+  };
+  const found = await Promise.all(
+    Object.entries(programs).map(async ([name, path]) => ((await isMade(path)) ? [name] : [])),
+  );
+  return found.flat();
 }

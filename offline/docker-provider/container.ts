@@ -156,8 +156,8 @@ async function create(context: ResourceContext, inputs: Properties) {
       ? await waitHealthy(container, integer(inputs.waitTimeout) ?? 60)
       : undefined;
   const ended = flag(inputs.attach) ? await followToEnd(container, inputs) : {};
-  if (unhealthy === undefined) await warnWhenEnded(context, container, inputs);
   const state = containerState({ ...inputs, ...ended }, await container.inspect());
+  if (unhealthy === undefined && !flag(inputs.attach)) await warnWhenEnded(context, container, inputs);
   if (unhealthy !== undefined) throw new Incomplete(container.id, state, unhealthy);
   return { id: container.id, state };
 }

@@ -33,7 +33,7 @@ function canonical(property: Property, value: Value | undefined): string {
       return isProperties(value) ? canonicalMap(value) : "";
     case "objects": {
       const items = (isList(value) ? value : []).map((one) => canonicalObject(property.shape, one));
-      return JSON.stringify(property.order === "set" ? [...new Set(items)].sort() : items);
+      return JSON.stringify([...new Set(items)].sort());
     }
     case "object":
       return canonicalObject(property.shape, value);
@@ -61,8 +61,56 @@ function canonicalObject(shape: Shape, value: Value | undefined): string {
 }
 
 function kindOf(old: Value | undefined, wanted: Value | undefined): ChangeKind {
-  if (isZero(wanted)) return "delete";
-  return old === undefined || old === null ? "add" : "update";
+  if (wanted === undefined || wanted === null) return "delete";
+  return old === undefined || old === null || (isList(old) && old.length === 0) ? "add" : "update";
+}
+
+/** Whether an object sets any property, at any depth, whose change replaces the resource. */
+function setsReplacing(shape: Shape, value: Value | undefined): boolean {
+  if (!isProperties(value)) return false;
+  return Object.entries(shape).some(([name, property]) => {
+    const own = value[name];
+    if (isZero(own)) return false;
+    if (property.replaces) return true;
+    return property.kind === "object" && setsReplacing(property.shape, own);
+  });
+}
+
+/** Takes over from the old objects what the engine fills in, where the rest of an object is the same. */
+function withComputed(shape: Shape, wanted: readonly Value[], old: readonly Value[]): readonly Value[] {
+  const computed = Object.keys(shape).filter((name) => shape[name]?.computed);
+  if (computed.length === 0) return wanted;
+  return wanted.map((one) => {
+    if (!isProperties(one)) return one;
+    const missing = computed.filter((name) => one[name] === undefined || one[name] === null);
+    const given = Object.fromEntries(Object.entries(shape).filter(([name]) => !missing.includes(name)));
+    const match = old.find((before) => canonicalObject(given, before) === canonicalObject(given, one));
+    if (!isProperties(match)) return one;
+    return { ...one, ...Object.fromEntries(missing.map((name) => [name, match[name] ?? null])) };
+  });
+}
+
+/**
+ * Changes of a list of objects. More or fewer of them is a change of the list itself; as many as before, some of them
+ * different, is a change of what those objects set, and only that decides whether the resource is replaced. (That is
+ * how Terraform sees it: another source of a mount is no replacement.)
+ */
+function changesOfObjects(
+  { shape, replaces }: { readonly shape: Shape; readonly replaces?: true },
+  old: readonly Value[],
+  given: readonly Value[],
+  path: string,
+): readonly Change[] {
+  const wanted = withComputed(shape, given, old);
+  const before = new Map(old.map((one) => [canonicalObject(shape, one), one]));
+  const after = new Map(wanted.map((one) => [canonicalObject(shape, one), one]));
+  const changed = [
+    ...[...before].filter(([text]) => !after.has(text)),
+    ...[...after].filter(([text]) => !before.has(text)),
+  ].map(([, one]) => one);
+  if (changed.length === 0) return [];
+  const replacing = before.size === after.size ? changed.some((one) => setsReplacing(shape, one)) : replaces === true;
+  return [{ path, kind: old.length === 0 ? "add" : "update", replaces: replacing }];
 }
 
 /** Changes inside an object: each of its own properties decides for itself what its change does. */
@@ -87,12 +135,16 @@ function changesOf(
 ): readonly Change[] {
   const replaces = property.replaces === true;
   if (property.onlyOutput) return [];
+  const keeps = property.kind === "string" && property.emptyKeeps === true;
   if (wanted === undefined || wanted === null) {
-    if (property.computed || isZero(old)) return [];
+    if (property.computed || keeps || isZero(old)) return [];
     return [{ path, kind: "delete", replaces }];
   }
   if (hasUnknown(wanted)) return [{ path, kind: kindOf(old, wanted), replaces }];
-  if (property.kind === "string" && property.emptyKeeps && wanted === "") return [];
+  if (keeps && wanted === "") return [];
+  if (property.kind === "objects") {
+    return changesOfObjects(property, isList(old) ? old : [], isList(wanted) ? wanted : [], path);
+  }
   const before = canonical(property, old);
   const after = canonical(property, wanted);
   if (before === after || (isZero(old) && isZero(wanted))) return [];

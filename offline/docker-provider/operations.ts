@@ -85,13 +85,12 @@ export function operations(docker: () => Docker, warn: Warn): Operations {
     },
 
     diff(urn, state, inputs, ignored) {
-      const { shape, alwaysDeletesFirst } = resourceOf(urn);
+      const { shape, alwaysDeletesFirst, named } = resourceOf(urn);
       const changes = diff(shape, state, inputs, ignored);
       const replaced = new Set(changes.filter((one) => one.replaces).map(({ path }) => topLevel(path)));
       const stable = Object.keys(shape).filter((name) => shape[name]?.replaces && !replaced.has(name));
-      const sameGivenName =
-        inputs.name !== undefined && inputs.name === state.name && !isFilledIn(inputs, "name") && "name" in shape;
-      return { changes, stable, deleteFirst: replaced.size > 0 && (alwaysDeletesFirst || sameGivenName) };
+      const givenName = named && !isFilledIn(inputs, "name");
+      return { changes, stable, deleteFirst: replaced.size > 0 && (alwaysDeletesFirst || givenName) };
     },
 
     async create(urn, inputs, preview) {

@@ -43,7 +43,6 @@ interface StringMap extends PropertyTraits {
 
 interface ObjectList extends PropertyTraits {
   readonly kind: "objects";
-  readonly order: "list" | "set";
   readonly shape: Shape;
 }
 

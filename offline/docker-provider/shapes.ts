@@ -14,18 +14,16 @@ const computed = { computed: true } as const;
 const told = { onlyOutput: true, computed: true } as const;
 const duration = { kind: "string", default: "0s", format: "duration" } as const;
 const amount = { kind: "integer", atLeast: 0 } as const;
-const unsupportedList = { kind: "objects", order: "set", shape: {}, unsupported: true } as const;
+const unsupportedList = { kind: "objects", shape: {}, unsupported: true } as const;
 
 const labels = {
   kind: "objects",
-  order: "set",
   replaces: true,
   shape: { label: { ...textAnew, ...required }, value: { ...textAnew, ...required } },
 } as const satisfies Property;
 
 const ports = {
   kind: "objects",
-  order: "list",
   replaces: true,
   shape: {
     internal: { ...numberAnew, ...required },
@@ -37,7 +35,6 @@ const ports = {
 
 const mounts = {
   kind: "objects",
-  order: "set",
   replaces: true,
   shape: {
     target: { ...text, ...required },
@@ -68,7 +65,6 @@ const mounts = {
 
 const volumes = {
   kind: "objects",
-  order: "set",
   replaces: true,
   shape: {
     fromContainer: textAnew,
@@ -95,7 +91,6 @@ const healthcheck = {
 
 const networksAdvanced = {
   kind: "objects",
-  order: "set",
   replaces: true,
   shape: {
     name: { ...textAnew, ...required },
@@ -111,7 +106,6 @@ const networksAdvanced = {
 
 const deviceRequests = {
   kind: "objects",
-  order: "set",
   replaces: true,
   shape: {
     driver: { ...textAnew, default: "cdi" },
@@ -146,7 +140,6 @@ export const containerShape = {
   deviceWriteIops: unsupportedList,
   devices: {
     kind: "objects",
-    order: "set",
     replaces: true,
     shape: {
       hostPath: { ...textAnew, ...required },
@@ -167,7 +160,6 @@ export const containerShape = {
   hostname: { ...textAnew, ...computed },
   hosts: {
     kind: "objects",
-    order: "set",
     replaces: true,
     shape: { host: { ...textAnew, ...required }, ip: { ...textAnew, ...required } },
   },
@@ -185,7 +177,6 @@ export const containerShape = {
   mustRun: { kind: "boolean", default: true },
   networkDatas: {
     kind: "objects",
-    order: "list",
     ...told,
     shape: {
       networkName: text,
@@ -222,7 +213,6 @@ export const containerShape = {
   tty: { ...flagAnew, default: false },
   ulimits: {
     kind: "objects",
-    order: "set",
     replaces: true,
     shape: {
       name: { ...textAnew, ...required },
@@ -256,7 +246,6 @@ export const networkShape = {
   internal: { ...flagAnew, ...computed },
   ipamConfigs: {
     kind: "objects",
-    order: "set",
     replaces: true,
     computed: true,
     shape: { subnet: textAnew, ipRange: textAnew, gateway: textAnew, auxAddress: mapAnew },
