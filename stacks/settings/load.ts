@@ -84,7 +84,8 @@ function settingsLayers({ projectDir, stack, environment, pulumiConfig, override
   if (pulumiConfig !== undefined) layers.push({ source, values: fromPulumiConfig(pulumiConfig) });
   else if (existsSync(personal)) layers.push({ source, values: readStackFile(personal) });
   const engine = environment["DOCKER_HOST"];
-  if (engine !== undefined && engine !== "") layers.push({ source: "DOCKER_HOST", values: { docker: { host: engine } } });
+  if (engine !== undefined && engine !== "")
+    layers.push({ source: "DOCKER_HOST", values: { docker: { host: engine } } });
   if (override !== undefined) layers.push(override);
   return layers;
 }
@@ -107,7 +108,12 @@ function readStackFile(file: string): RawSettings {
   if (config === undefined || config === null) return {};
   if (!isRecord(config)) {
     throw new SettingsError([
-      { path: `${file}: config`, value: showValue(config), reason: "is not a map", remedy: "write tunestack:KEY: VALUE pairs" },
+      {
+        path: `${file}: config`,
+        value: showValue(config),
+        reason: "is not a map",
+        remedy: "write tunestack:KEY: VALUE pairs",
+      },
     ]);
   }
   return ownKeys(config, (value) => value);
@@ -117,7 +123,12 @@ function readStackFile(file: string): RawSettings {
 function fromPulumiConfig(config: Readonly<Record<string, string>>): RawSettings {
   return ownKeys(config, (text) => {
     if (typeof text !== "string" || !/^\s*[[{]/.test(text)) return text;
-    return JSON.parse(text) as unknown;
+    try {
+      return JSON.parse(text) as unknown;
+    } catch {
+      // Somebody's text that begins with a bracket; the schema says what is wrong with it.
+      return text;
+    }
   });
 }
 

@@ -30,7 +30,10 @@ function toProblems(issue: Issue, values: unknown, sources: ReadonlyMap<string, 
   const keys = issue.path.map(String);
   const at = (path: readonly string[]) => {
     const dotted = path.join(".");
-    const source = sources.get(dotted) ?? [...sources].find(([leaf]) => leaf.startsWith(`${dotted}.`))?.[1];
+    // The source of the value itself, of the list that it is in, or of the first leaf of the map that it is.
+    const source = [...sources].find(
+      ([leaf]) => leaf === dotted || dotted.startsWith(`${leaf}.`) || leaf.startsWith(`${dotted}.`),
+    )?.[1];
     return source === undefined || source === "default" ? dotted : `${dotted} (${source})`;
   };
   if (issue.code === "unrecognized_keys") {
@@ -48,20 +51,36 @@ function toProblems(issue: Issue, values: unknown, sources: ReadonlyMap<string, 
 
 function reasonAndRemedy(issue: Issue, value: unknown): { reason: string; remedy: string } {
   switch (issue.code) {
-    case "invalid_type":
-      return value === undefined
-        ? { reason: "is missing", remedy: `set it to a ${issue.expected}` }
-        : { reason: `is a ${typeName(value)} and not a ${expectedName(issue.expected)}`, remedy: `write a ${expectedName(issue.expected)}` };
+    case "invalid_type": {
+      const expected = typeWords(issue.expected);
+      if (value === undefined) return { reason: "is missing", remedy: `set it to ${expected}` };
+      const quoted = issue.expected === "string" && typeof value !== "object";
+      return {
+        reason: `is ${typeName(value)} and not ${expected}`,
+        remedy: quoted ? "write it in quotes" : `write ${expected}`,
+      };
+    }
     case "invalid_value": {
       const allowed = issue.values.map(String);
       return { reason: "is not one of the values allowed", remedy: `${suggestion(String(value), allowed)}` };
     }
     case "invalid_union":
-      return { reason: "is not one of the targets", remedy: "set it to docker" };
+      if (issue.path.at(-1) === "target") return { reason: "is not one of the targets", remedy: "set it to docker" };
+      return { reason: `is ${typeName(value)}`, remedy: "write a number, a text, true or false" };
+    case "invalid_key":
+      return {
+        reason: "has a name that no setting has",
+        remedy: "write it in lower-case letters, digits and underscores, such as max_steps",
+      };
     case "too_small":
+      if (issue.origin === "string") return { reason: "is empty", remedy: "give it a value, or take the key away" };
       return { reason: `is less than ${issue.minimum}`, remedy: `choose at least ${issue.minimum}` };
     case "too_big":
       return { reason: `is more than ${issue.maximum}`, remedy: `choose at most ${issue.maximum}` };
+    case "invalid_format":
+      if (issue.format === "url")
+        return { reason: "is no URL", remedy: "write it in full, such as https://mirror.example/simple" };
+      return { reason: issue.message, remedy: "see the keys and examples in Pulumi.yaml" };
     case "custom": {
       const remedy: unknown = issue.params?.["remedy"];
       return { reason: issue.message, remedy: typeof remedy === "string" ? remedy : "see the keys in Pulumi.yaml" };
@@ -72,13 +91,23 @@ function reasonAndRemedy(issue: Issue, value: unknown): { reason: string; remedy
 }
 
 function typeName(value: unknown): string {
-  if (value === null) return "null";
-  return Array.isArray(value) ? "list" : isRecord(value) ? "map" : typeof value;
+  if (Array.isArray(value)) return typeWords("array");
+  return typeWords(isRecord(value) ? "object" : typeof value);
 }
 
-function expectedName(expected: string): string {
-  return expected === "int" ? "whole number" : expected === "array" ? "list" : expected === "object" ? "map" : expected;
+/** A type in the words of a settings file. */
+function typeWords(type: string): string {
+  return TYPE_WORDS[type] ?? `a ${type}`;
 }
+
+const TYPE_WORDS: Readonly<Record<string, string>> = {
+  string: "text",
+  int: "a whole number",
+  boolean: "true or false",
+  array: "a list",
+  object: "a map",
+  record: "a map",
+};
 
 function valueAt(values: unknown, path: readonly string[]): unknown {
   return path.reduce<unknown>((here, key) => {

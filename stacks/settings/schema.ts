@@ -1,20 +1,33 @@
 import { z } from "zod";
+import { isRecord } from "./layers.ts";
 import { PRESET_NAMES, type PresetName } from "./presets.ts";
 import { parseBytes, parseDuration } from "./units.ts";
 
+/** Docker takes no memory limit below this. */
+const LEAST_BYTES = 6 * 2 ** 20;
+
 /** Memory, shared memory and file sizes: `8GiB`. In `Settings` they are bytes. */
-const size = z.string().transform((text, context) => {
-  const bytes = parseBytes(text);
-  if (bytes !== undefined && bytes > 0) return bytes;
-  context.addIssue({ code: "custom", message: "is no size", params: { remedy: "write a number with its unit, such as 8GiB or 512MiB" } });
+const size = z.unknown().transform((given, context) => {
+  const bytes = typeof given === "string" ? parseBytes(given) : undefined;
+  if (bytes !== undefined && bytes >= LEAST_BYTES) return bytes;
+  const message = bytes === undefined ? "is no size" : "is less than 6MiB, the least that an engine takes";
+  context.addIssue({
+    code: "custom",
+    message,
+    params: { remedy: "write a number with its unit, such as 8GiB or 512MiB" },
+  });
   return z.NEVER;
 });
 
 /** Intervals: `30m`, `1h30m`. In `Settings` they are seconds. */
-const duration = z.string().transform((text, context) => {
-  const seconds = parseDuration(text);
+const duration = z.unknown().transform((given, context) => {
+  const seconds = typeof given === "string" ? parseDuration(given) : undefined;
   if (seconds !== undefined && seconds > 0) return seconds;
-  context.addIssue({ code: "custom", message: "is no duration", params: { remedy: "write a number with its unit, such as 30m or 1h" } });
+  context.addIssue({
+    code: "custom",
+    message: "is no duration",
+    params: { remedy: "write a number with its unit, such as 30m or 1h" },
+  });
   return z.NEVER;
 });
 
@@ -64,7 +77,10 @@ export const trainingSchema = z.strictObject({
   /** Time to save a checkpoint in when the run is stopped. */
   stopGrace: duration,
   /** Git commit that the run is recorded with; `train-*` commands set it. */
-  commit: z.string().regex(/^[0-9a-f]{7,64}(-dirty)?$/, { error: "is no git commit" }).optional(),
+  commit: z
+    .string()
+    .regex(/^[0-9a-f]{7,64}(-dirty)?$/, { error: "is no git commit" })
+    .optional(),
   /** Replace a run that is in progress when its settings change. Default: false, which reports it as a problem. */
   replaceRunning: z.boolean(),
 });
@@ -73,7 +89,9 @@ export const imageSchema = z.strictObject({
   /** Base image, by digest where one is known; `auto` takes NVIDIA's for CUDA, Debian's for a CPU. */
   base: z.string().min(1),
   /** CUDA version of the image. Default: 12.6. */
-  cudaVersion: z.string().regex(/^\d+\.\d+$/, { error: 'is no CUDA version: write major.minor in quotes, such as "12.6"' }),
+  cudaVersion: z
+    .string()
+    .regex(/^\d+\.\d+$/, { error: 'is no CUDA version: write major.minor in quotes, such as "12.6"' }),
   /** Index to install Python packages from; undefined takes PyPI. */
   pypiMirror: z.url().optional(),
   /** Mirror to install Debian or Ubuntu packages from; undefined takes the base image's own. */
@@ -120,30 +138,26 @@ const everyTarget = {
 };
 
 export const settingsSchema = z
-  .discriminatedUnion("target", [
-    z.strictObject({ target: z.literal("docker"), ...everyTarget, docker: dockerSchema }),
-  ])
-  .check((context) => {
-    const { training } = context.value;
-    if (training.preset === undefined && training.model === undefined) {
-      context.issues.push({
-        code: "custom",
-        path: ["training"],
-        input: training,
-        message: "names neither a preset nor a model",
-        params: { remedy: `set training.preset (${PRESET_NAMES.join(", ")}) or training.model` },
-      });
-    }
-    if (training.preset === undefined && training.data === undefined) {
-      context.issues.push({
-        code: "custom",
-        path: ["training", "data"],
-        input: undefined,
-        message: "is missing: a model of your own needs data of your own",
-        params: { remedy: "set training.data to a JSONL, JSON, CSV or Parquet file, or to a folder of them" },
-      });
-    }
-  });
+  .discriminatedUnion("target", [z.strictObject({ target: z.literal("docker"), ...everyTarget, docker: dockerSchema })])
+  .check(
+    z.refine(({ training }) => training.preset !== undefined || training.model !== undefined, {
+      path: ["training"],
+      error: "names neither a preset nor a model",
+      params: { remedy: `set training.preset (${PRESET_NAMES.join(", ")}) or training.model` },
+      when: hasTraining,
+    }),
+    z.refine(({ training }) => training.preset !== undefined || training.data !== undefined, {
+      path: ["training", "data"],
+      error: "is missing: a model of your own needs data of your own",
+      params: { remedy: "set training.data to a JSONL, JSON, CSV or Parquet file, or to a folder of them" },
+      when: hasTraining,
+    }),
+  );
+
+/** These two are told together with whatever else is wrong. */
+function hasTraining({ value }: { readonly value: unknown }): boolean {
+  return isRecord(value) && isRecord(value["training"]);
+}
 
 /** Everything a person can set, checked, with sizes in bytes and times in seconds. */
 export type Settings = z.output<typeof settingsSchema>;

@@ -2,7 +2,13 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { isRecord, mergeLayers, type RawSettings } from "../../stacks/settings/layers.ts";
 
-const leaf = fc.oneof(fc.string(), fc.integer(), fc.boolean(), fc.constant(null), fc.array(fc.integer(), { maxLength: 3 }));
+const leaf = fc.oneof(
+  fc.string(),
+  fc.integer(),
+  fc.boolean(),
+  fc.constant(null),
+  fc.array(fc.integer(), { maxLength: 3 }),
+);
 const key = fc.constantFrom("a", "b", "c", "wandb-local");
 const { settings } = fc.letrec<{ settings: RawSettings; value: unknown }>((tie) => ({
   settings: fc.dictionary(key, tie("value"), { maxKeys: 4 }),
