@@ -56,6 +56,21 @@ export async function bringUp(stack: Stack, report: Report): Promise<UpSummary> 
   });
 }
 
+/**
+ * Takes the stack down as far as it is still there; volumes stay.
+ * @returns how many resources were deleted.
+ */
+export async function takeDown(stack: Stack, report: Report): Promise<number> {
+  return await explaining(stack.name, async () => {
+    const result = await stack.destroy({
+      refresh: true,
+      onEvent: (event) => reportEvent(event, report),
+      suppressProgress: true,
+    });
+    return result.summary.resourceChanges?.delete ?? 0;
+  });
+}
+
 /** The outputs of the last `up`; undefined for a stack that was never brought up. */
 export async function readOutputs(stack: Stack): Promise<StackOutputs | undefined> {
   const outputs = await explaining(stack.name, () => stack.outputs());

@@ -1,4 +1,4 @@
-import type { Workload } from "../../../stacks/plan/types.ts";
+import type { LeftOut, Workload } from "../../../stacks/plan/types.ts";
 import type { EngineState } from "../../../stacks/targets/docker/engine.ts";
 import type { ContainerState } from "../containers.ts";
 import { type Check, fail, ok, warn } from "./check.ts";
@@ -53,6 +53,12 @@ export function orphanCheck(orphans: readonly FoundThing[], missing: readonly st
     );
   }
   return ok(name, "none");
+}
+
+export function leftOutCheck({ service, reason }: LeftOut): Check {
+  return reason.endsWith("enabled is false")
+    ? ok(service, `left out: ${reason}`)
+    : warn(service, `left out: ${reason}`, "the rest works without it; npm start brings it where its image can be had");
 }
 
 /** A service's health, with what its last check said where it is not well. */

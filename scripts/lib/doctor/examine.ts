@@ -1,0 +1,146 @@
+import type Docker from "dockerode";
+import { planServices } from "../../../stacks/plan/services.ts";
+import type { Workload } from "../../../stacks/plan/types.ts";
+import type { StackInputs } from "../../../stacks/settings/load.ts";
+import { SettingsError } from "../../../stacks/settings/problems.ts";
+import { engineClient, readEngine } from "../../../stacks/targets/docker/engine.ts";
+import { containerName } from "../../../stacks/targets/docker/render.ts";
+import { Containers } from "../containers.ts";
+import { readGpu } from "../setup/gpu.ts";
+import { isSetUp, openStack, readInputs } from "../stack.ts";
+import { type Check, fromProblem, ok } from "./check.ts";
+import { isHeld, readLocks, thisMachine } from "./locks.ts";
+import { buildxCheck, diskCheck, engineCheck, gpuCheck, memoryCheck, sharedMemoryCheck } from "./machine-checks.ts";
+import { namingOf } from "./mend.ts";
+import { hubCheck, modelCheck, registryCheck } from "./network-checks.ts";
+import { findMissing, findOrphans, readThings } from "./orphans.ts";
+import { lockCheck, passphraseCheck, pendingCheck, programCheck } from "./pulumi-checks.ts";
+import {
+  type Engine,
+  readBuildx,
+  readDisk,
+  readEngineFacts,
+  readMemory,
+  readPassphrase,
+  readPrograms,
+} from "./read-machine.ts";
+import { neededModel, readHub, readRegistry } from "./read-network.ts";
+import { leftOutCheck, orphanCheck, portChecks, serviceCheck } from "./stack-checks.ts";
+import { type KnownState, knownState } from "./state.ts";
+
+/** What the doctor found. */
+export interface Examination {
+  readonly checks: readonly Check[];
+  /** Undefined where the settings are wrong. */
+  readonly inputs: StackInputs | undefined;
+}
+
+/** Looks at everything that a stack stands on; changes nothing. */
+export async function examine(stack: string): Promise<Examination> {
+  const { inputs, checks: settingChecks } = readSettings(stack);
+  const host = inputs?.settings.docker.host ?? process.env.DOCKER_HOST;
+  const client = engineClient(host);
+  const engine = await readEngineFacts(client, host);
+  const [machine, network, state] = await Promise.all([
+    machineChecks(client, engine, inputs, host),
+    inputs === undefined ? [] : networkChecks(inputs),
+    inputs === undefined ? [] : stackChecks(client, engine, inputs),
+  ]);
+  return { checks: [...machine, ...pulumiChecks(stack), ...network, ...settingChecks, ...state], inputs };
+}
+
+function readSettings(stack: string): Examination {
+  try {
+    return { inputs: readInputs(stack), checks: [ok("settings", "valid")] };
+  } catch (error) {
+    if (error instanceof SettingsError)
+      return { inputs: undefined, checks: error.problems.map((problem) => fromProblem(problem)) };
+    throw error;
+  }
+}
+
+async function machineChecks(
+  client: Docker,
+  engine: Engine,
+  inputs: StackInputs | undefined,
+  host: string | undefined,
+): Promise<readonly Check[]> {
+  const memory = readMemory();
+  const disk = await readDisk(engine.dataRoot, host, await hasImages(client, inputs));
+  return [
+    gpuCheck(await readGpu(), inputs?.settings.accelerator ?? "auto"),
+    engineCheck(engine.facts),
+    buildxCheck(await readBuildx()),
+    ...(disk === undefined ? [] : [diskCheck(disk)]),
+    memoryCheck(memory),
+    ...(inputs === undefined
+      ? []
+      : [sharedMemoryCheck({ wantedBytes: inputs.settings.training.sharedMemory, totalBytes: memory.totalBytes })]),
+  ];
+}
+
+async function hasImages(client: Docker, inputs: StackInputs | undefined): Promise<boolean> {
+  if (inputs === undefined) return false;
+  const tag = `tunestack/${inputs.settings.docker.prefix}training:${inputs.stack}`;
+  return await client
+    .getImage(tag)
+    .inspect()
+    .then(() => true)
+    .catch(() => false);
+}
+
+function pulumiChecks(stack: string): readonly Check[] {
+  return [
+    ...readPrograms().map(programCheck),
+    passphraseCheck(readPassphrase(stack)),
+    lockCheck(stack, readLocks(stack), thisMachine()),
+  ];
+}
+
+async function networkChecks(inputs: StackInputs): Promise<readonly Check[]> {
+  const model = neededModel(inputs);
+  const [registry, hub] = await Promise.all([readRegistry(inputs.machine.baseImage), readHub(inputs, model)]);
+  return [registryCheck(registry), hubCheck(hub), modelCheck(model, hub)];
+}
+
+async function stackChecks(client: Docker, engine: Engine, inputs: StackInputs): Promise<readonly Check[]> {
+  if ("problem" in engine.facts) return [];
+  const accelerator = inputs.settings.accelerator === "auto" ? inputs.machine.accelerator : inputs.settings.accelerator;
+  const { services, leftOut } = planServices(inputs, accelerator);
+  const naming = namingOf(inputs);
+  const ports = services.flatMap((service) => service.ports.map(({ host }) => host));
+  const found = await readEngine(inputs.settings.docker.host, ports);
+  const checks = [...portChecks(services, naming.owner, found), ...leftOut.map(leftOutCheck)];
+  // While another command is at work, what it has under way would look like what a killed one left.
+  if (isHeld(readLocks(inputs.stack) ?? [])) return checks;
+  const state = await readState(inputs.stack);
+  return [
+    ...checks,
+    pendingCheck(state?.pending),
+    ...(state === undefined ? [] : [await leftOverCheck(client, inputs, state)]),
+    ...(state === undefined || state.containers.size === 0 ? [] : await healthChecks(inputs, services)),
+  ];
+}
+
+/** Pulumi's state; undefined where it cannot be had, which another check explains. */
+async function readState(stack: string): Promise<KnownState | undefined> {
+  if (!isSetUp()) return undefined;
+  try {
+    return knownState(await (await openStack(stack)).exportStack());
+  } catch {
+    return undefined;
+  }
+}
+
+async function leftOverCheck(client: Docker, inputs: StackInputs, state: KnownState): Promise<Check> {
+  const things = await readThings(client);
+  return orphanCheck(findOrphans(things, namingOf(inputs), state), findMissing(things, state));
+}
+
+async function healthChecks(inputs: StackInputs, services: readonly Workload[]): Promise<readonly Check[]> {
+  const { host } = inputs.settings.docker;
+  const containers = new Containers(host === undefined ? {} : { engine: host });
+  return await Promise.all(
+    services.map(async ({ name }) => serviceCheck(name, await containers.state(containerName(namingOf(inputs), name)))),
+  );
+}
