@@ -17,7 +17,7 @@ from tunestack_train.backup.repository import open_repository
 from tunestack_train.backup.restic import Restic
 from tunestack_train.backup.restoring import Request, drill, restore
 from tunestack_train.backup.service import Service, summary
-from tunestack_train.backup.settings import PARTS, Settings, load
+from tunestack_train.backup.settings import DEFAULT_KEEP, KEEP_KINDS, PARTS, Settings, load
 from tunestack_train.backup.snapshot import back_up, list_snapshots
 from tunestack_train.backup.status import JsonObject, StatusFile, describe
 from tunestack_train.errors import TunestackError
@@ -63,7 +63,7 @@ class Program:
             folders = ", ".join(str(folder) for folder in self._settings.folders.values())
             raise NothingThereError(f"there is nothing to back up in {folders}", "train something first")
         with self._use(writer=True) as (restic, use):
-            taken = back_up(restic, use, survey, self.status)
+            taken = back_up(restic, use, survey, self.status, forget=False)
         self._say(summary(taken))
         return taken.as_json()
 
@@ -122,12 +122,12 @@ class Program:
 
 def main(arguments: list[str]) -> int:
     """Runs one subcommand; its exit code is in the help."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         if options.command == "status":
             result = _status(options)
         else:
-            result = Program(options, load(_environment(options))).run(options.command)
+            result = Program(options, load(settings_environment(options))).run(options.command)
     except StoppedError as error:
         say_error(error.message)
         return error.exit_code
@@ -158,30 +158,37 @@ def _status(options: argparse.Namespace) -> JsonObject:
     return status
 
 
-def _environment(options: argparse.Namespace) -> dict[str, str]:
+def settings_environment(options: argparse.Namespace) -> dict[str, str]:
     """The environment, with options in place of their variables."""
     given = {
         "TUNESTACK_BACKUP_INTERVAL": getattr(options, "interval", None),
         "TUNESTACK_BACKUP_DRILL_INTERVAL": getattr(options, "drill_interval", None),
-        "TUNESTACK_BACKUP_KEEP": getattr(options, "keep", None),
+        "TUNESTACK_BACKUP_KEEP": _keep(options),
     }
     return {**os.environ, **{name: value for name, value in given.items() if value is not None}}
 
 
-def _parser() -> argparse.ArgumentParser:
+def _keep(options: argparse.Namespace) -> str | None:
+    """The retention of the environment, with what options change in it."""
+    given = {kind: getattr(options, f"keep_{kind}", None) for kind in KEEP_KINDS}
+    changed = [f"{kind}={number}" for kind, number in given.items() if number is not None]
+    return ",".join([os.environ.get("TUNESTACK_BACKUP_KEEP", DEFAULT_KEEP), *changed]) if changed else None
+
+
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tunestack_train.backup",
         description="Encrypted snapshots of checkpoints, logs and GGUF files with restic.",
         epilog=_EXIT_CODES,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    keep = ("--keep", "retention, default last=6,hourly=24,daily=7,weekly=4 (TUNESTACK_BACKUP_KEEP)")
     serve = commands.add_parser("serve", help="take a snapshot at each interval, check it, and drill now and then")
     serve.add_argument("--interval", help="time between snapshots, default 1h (TUNESTACK_BACKUP_INTERVAL)")
     serve.add_argument("--drill-interval", help="time between drills, default 24h (TUNESTACK_BACKUP_DRILL_INTERVAL)")
-    serve.add_argument(keep[0], help=keep[1])
-    now = commands.add_parser("now", help="take a snapshot now")
-    now.add_argument(keep[0], help=keep[1])
+    for kind in KEEP_KINDS:
+        text = f"{kind} snapshots to keep; 0 sets no such rule (TUNESTACK_BACKUP_KEEP, default {DEFAULT_KEEP})"
+        serve.add_argument(f"--keep-{kind}", type=int, metavar="NUMBER", help=text)
+    now = commands.add_parser("now", help="take a snapshot now, and check it; none is forgotten")
     listing = commands.add_parser("list", help="list the snapshots")
     verify = commands.add_parser("verify", help="read the whole repository and verify it")
     verify.add_argument("--quick", action="store_true", help="its structure only")

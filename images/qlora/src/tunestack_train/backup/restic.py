@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -25,6 +26,7 @@ from tunestack_train.errors import DiskFullError, SettingsError, TunestackError
 
 # restic needs a moment to remove its lock; Docker kills ten seconds after it asks.
 _INTERRUPT_SECONDS = 6.0
+_UNLOCK_SECONDS = 2.5
 _POLL_SECONDS = 0.1
 _RETRY = re.compile(r"returned error, retrying after")
 
@@ -74,10 +76,18 @@ class Restic:
         ending = self._wait(process, collector, limit)
         output = collector.finish()
         if ending is not None:
+            self._remove_lock_left_behind([program, *caching, "unlock"])
             raise ending
         if output.code not in accept:
             raise explain(output, self.settings)
         return output
+
+    def _remove_lock_left_behind(self, command: list[str]) -> None:
+        """A restic that is interrupted just while it makes its lock leaves it; the next one finds its process gone."""
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run(  # noqa: S603 - as above
+                command, env=_environment(self.settings), capture_output=True, timeout=_UNLOCK_SECONDS, check=False
+            )
 
     def json(self, *arguments: str) -> object:
         """The JSON document that a command prints."""

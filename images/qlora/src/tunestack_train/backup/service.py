@@ -116,9 +116,9 @@ class Service:
             return
         with using(settings.backup / ".locks", self._stopping.is_set, writer=True, wait=settings.interval) as use:
             restic = Restic(settings, use.descriptors, self._stopping.is_set, self._say)
-            taken = back_up(restic, use, self._survey, self._status)
+            taken = back_up(restic, use, self._survey, self._status, forget=True)
         self._snapshot_at = time.time() + settings.interval
-        self._status.update(next_at=iso(self._snapshot_at), next_drill_at=iso(self._next_drill()))
+        self._status.update(next_at=iso(self._snapshot_at), next_drill_at=iso(max(time.time(), self._next_drill())))
         self._say(summary(taken))
 
     def _drill(self) -> None:
@@ -132,7 +132,7 @@ class Service:
                 return
             finally:
                 self._status.update(state="idle")
-        self._status.update(next_drill_at=iso(self._next_drill()), error=None)
+        self._status.update(next_drill_at=iso(max(time.time(), self._next_drill())), error=None)
         self._say(
             f"drill: snapshot {result['snapshot_id']} restored aside, {result['verified_manifests']} manifests verified"
         )
@@ -142,10 +142,10 @@ class Service:
         return known and time.time() >= max(self._next_drill(), self._drill_retry_at)
 
     def _next_drill(self) -> float:
-        """When the next drill is due: at once if there was none, or the last one failed."""
+        """When the next drill is due; 0, which is at once, if there was none or the last one failed."""
         last = self._status.read()["last_drill"]
         if not isinstance(last, dict) or not last.get("ok"):
-            return time.time()
+            return 0.0
         return (seconds(last.get("at")) or 0.0) + self._settings.drill_interval
 
 

@@ -13,13 +13,13 @@ from tunestack_train.units import parse_duration
 Part = Literal["checkpoints", "logs", "gguf"]
 PARTS: tuple[Part, ...] = ("checkpoints", "logs", "gguf")
 
-_KEEP_KINDS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
-_DEFAULT_KEEP = "last=6,hourly=24,daily=7,weekly=4"
+KEEP_KINDS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+DEFAULT_KEEP = "last=6,hourly=24,daily=7,weekly=4"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`keep` is in restic's kinds (last, hourly, …); times are in seconds."""
+    """`keep` is in restic's kinds (last, hourly, …), nothing in it keeps all; times are in seconds."""
 
     folders: Mapping[Part, Path]
     backup: Path
@@ -66,7 +66,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     problems += _password_problems(password_file)
     interval = _duration(environment, "TUNESTACK_BACKUP_INTERVAL", "1h", problems)
     drill_interval = _duration(environment, "TUNESTACK_BACKUP_DRILL_INTERVAL", "24h", problems)
-    keep = _keep(environment.get("TUNESTACK_BACKUP_KEEP", _DEFAULT_KEEP), problems)
+    keep = _keep(environment.get("TUNESTACK_BACKUP_KEEP", DEFAULT_KEEP), problems)
     if problems:
         raise SettingsError("; ".join(problems), "correct the settings of training-backup and start it again")
     # For a local repository a cache would be a second copy on the same disk.
@@ -115,9 +115,9 @@ def _keep(text: str, problems: list[str]) -> dict[str, int]:
     keep: dict[str, int] = {}
     for part in text.split(","):
         kind, _, number = part.strip().partition("=")
-        if kind not in _KEEP_KINDS or not number.isdigit() or int(number) < 1:
-            kinds = ", ".join(_KEEP_KINDS)
+        if kind not in KEEP_KINDS or not number.isdigit():
+            kinds = ", ".join(KEEP_KINDS)
             problems.append(f"TUNESTACK_BACKUP_KEEP has {part.strip()!r}; write KIND=NUMBER with a kind of {kinds}")
         else:
             keep[kind] = int(number)
-    return keep
+    return {kind: number for kind, number in keep.items() if number > 0}

@@ -65,8 +65,8 @@ class SnapshotInfo:
         }
 
 
-def back_up(restic: Restic, use: Use, survey: Survey, status: StatusFile) -> Taken:
-    """The whole turn: open or make the repository, snapshot, check, forget. The status file follows it."""
+def back_up(restic: Restic, use: Use, survey: Survey, status: StatusFile, *, forget: bool) -> Taken:
+    """The whole turn: open or make the repository, snapshot, check, and forget if asked. The status file follows."""
     try:
         open_repository(restic, create=True)
         clear_dead_locks(restic, use)
@@ -78,7 +78,10 @@ def back_up(restic: Restic, use: Use, survey: Survey, status: StatusFile) -> Tak
             # Only now: a snapshot counts as good when the repository that holds it has been checked.
             found = taken.as_json()
             status.update(last_success=iso_now(), last_snapshot_id=found.pop("snapshot_id"), error=None, **found)
-            _forget_old(restic, taken.superseded)
+            if taken.superseded:
+                restic.run("forget", *taken.superseded)
+            if forget and restic.settings.keep:
+                _forget_old(restic)
     finally:
         status.update(state="idle")
     return taken
@@ -205,9 +208,7 @@ def _check(restic: Restic, status: StatusFile) -> None:
     status.update(last_check={"at": iso_now(), "ok": True, "error": None})
 
 
-def _forget_old(restic: Restic, superseded: tuple[str, ...]) -> None:
-    if superseded:
-        restic.run("forget", *superseded)
+def _forget_old(restic: Restic) -> None:
     keep = (f"--keep-{kind}={number}" for kind, number in restic.settings.keep.items())
     # By host alone: a volume that appears later must not begin a second series with a retention of its own.
     restic.run("forget", "--prune", "--host", HOST, "--group-by", "host", *keep)
