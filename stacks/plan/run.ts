@@ -55,7 +55,8 @@ export function planRun(inputs: StackInputs, accelerator: "cuda" | "cpu"): RunPl
       // Loading a large model for the first time downloads it.
       health: healthOf("training", { startSeconds: 3600 }),
       restart: "on-failure",
-      stopGraceSeconds: training.stopGrace,
+      // Engines count whole seconds.
+      stopGraceSeconds: Math.ceil(training.stopGrace),
       user: "1000:1000",
       readOnly: true,
       browse: undefined,

@@ -50,6 +50,7 @@ export function loadStack(options: LoadOptions): StackInputs {
   const { projectDir, stack } = options;
   const layers = settingsLayers(options);
   const { settings, sources } = resolveSettings(layers);
+  checkCertificate(projectDir, settings.image.caCertificate);
   return {
     stack,
     projectDir: resolve(projectDir),
@@ -60,6 +61,18 @@ export function loadStack(options: LoadOptions): StackInputs {
     model: settings.training.model === undefined ? undefined : locateModel(projectDir, settings.training.model),
     secretFiles: findSecrets(projectDir, stack),
   };
+}
+
+function checkCertificate(projectDir: string, given: string | undefined): void {
+  if (given === undefined || existsSync(resolve(projectDir, given))) return;
+  throw new SettingsError([
+    {
+      path: "image.caCertificate",
+      value: showValue(given),
+      reason: "there is no such file",
+      remedy: "give the PEM file of the certificate that your proxy signs with",
+    },
+  ]);
 }
 
 export function stackFile(projectDir: string, stack: string): string {

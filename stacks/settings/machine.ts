@@ -27,14 +27,21 @@ export function machineFile(projectDir: string): string {
 /** Reads what set-up found; without it, looks for the NVIDIA driver's device and assumes an open network. */
 export function readMachineFacts(projectDir: string): MachineFacts {
   const file = machineFile(projectDir);
-  if (existsSync(file)) {
-    const parsed = machineFactsSchema.safeParse(JSON.parse(readFileSync(file, "utf8")));
-    if (parsed.success) return parsed.data;
-  }
+  const found = existsSync(file) ? parseFacts(readFileSync(file, "utf8")) : undefined;
+  if (found !== undefined) return found;
   return {
     schema: 1,
     checkedAt: new Date(0).toISOString(),
     accelerator: existsSync("/dev/nvidiactl") ? "cuda" : "cpu",
     unreachableRegistries: [],
   };
+}
+
+/** A file that was cut off, or is another version's, is as good as none: set-up writes it anew. */
+function parseFacts(text: string): MachineFacts | undefined {
+  try {
+    return machineFactsSchema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
 }

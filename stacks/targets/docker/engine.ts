@@ -40,10 +40,9 @@ export function engineClient(host: string | undefined): Docker {
  * @throws SettingsError when the engine does not answer, with what to do.
  */
 export async function readEngine(host: string | undefined, ports: readonly number[]): Promise<EngineState> {
-  const client = engineClient(host);
   let listed: Docker.ContainerInfo[];
   try {
-    listed = await client.listContainers({ all: true });
+    listed = await engineClient(host).listContainers({ all: true });
   } catch (error) {
     throw new SettingsError([engineProblem(host, error)], "Docker engine");
   }
