@@ -37,8 +37,10 @@ print(json.dumps(found))
 `;
 
 /** Prints a file of the newest snapshot; reads only, so it waits for nobody's lock. */
-const PRINT_SAVED =
-  'exec restic --repo "${RESTIC_REPOSITORY:-/backup/restic}" --password-file /run/secrets/restic-password --no-cache --no-lock dump latest "$1"';
+const PRINT_SAVED = [
+  `exec restic --repo "\${RESTIC_REPOSITORY:-/backup/restic}" --password-file /run/secrets/restic-password`,
+  `--no-cache --no-lock dump latest "$1"`,
+].join(" ");
 
 /**
  * The newest complete checkpoints that are not, as they are now, in the newest snapshot. They are compared by their
@@ -83,12 +85,18 @@ async function createHelper(client: Docker, inputs: StackInputs): Promise<Docker
   const image = `tunestack/${prefix}backup:${inputs.stack}`;
   const backup = planServices(inputs, "cpu").services.find(({ name }) => name === "training-backup");
   if (backup === undefined) return undefined;
+  // A volume that is gone stays gone: the engine would make what is bound.
+  const { Volumes } = await client.listVolumes();
+  const there = new Set((Volumes ?? []).map(({ Name }) => Name));
+  const mounts = backup.mounts.filter(
+    (mount) => mount.kind !== "volume" || there.has(volumeName({ prefix }, mount.volume)),
+  );
   try {
     return await client.createContainer({
       Image: image,
       Cmd: ["sleep", "3600"],
       Env: Object.entries(backup.environment).map(([key, value]) => `${key}=${value}`),
-      HostConfig: { Binds: backup.mounts.map((mount) => bind(mount, prefix)), Init: true },
+      HostConfig: { Binds: mounts.map((mount) => bind(mount, prefix)), Init: true },
     });
   } catch (error) {
     if (error instanceof Error && "statusCode" in error && error.statusCode === 404) return undefined;
