@@ -22,6 +22,7 @@ const deviceSampleSchema = z.object({
   kind: z.string().optional(),
   name: z.string().nullish(),
   utilisation: z.number().nullish(),
+  cpu_percent: z.number().nullish(),
   memory_used_bytes: z.number().nullish(),
   memory_total_bytes: z.number().nullish(),
   temperature_celsius: z.number().nullish(),
@@ -138,9 +139,10 @@ function deviceText(sample: DeviceSample): string {
     sample.memory_used_bytes == null || sample.memory_total_bytes == null
       ? undefined
       : `${formatBytes(sample.memory_used_bytes)} of ${formatBytes(sample.memory_total_bytes)}`;
+  const busy = sample.utilisation ?? sample.cpu_percent;
   const parts = [
-    sample.name ?? sample.kind ?? "device",
-    sample.utilisation == null ? undefined : `${Math.round(sample.utilisation)} % busy`,
+    sample.kind === "cpu" ? `no GPU; CPU ${sample.name ?? ""}`.trim() : (sample.name ?? "GPU"),
+    busy == null ? undefined : `${Math.round(busy)} % busy`,
     memory,
     sample.temperature_celsius == null ? undefined : `${sample.temperature_celsius} °C`,
   ];
