@@ -158,7 +158,7 @@ def _model_state(model: str, revision: str) -> str:
     if cached_model(model, revision) is not None:
         return "in the cache"
     if needs_token(model) and read_secret("hf-token", "HF_TOKEN") is None:
-        raise gated_error(model)
+        raise gated_error(model, None)
     return "to be downloaded from the Hugging Face hub"
 
 

@@ -81,3 +81,12 @@ def set_up_libraries(*, wandb: bool = False) -> None:
     # Renamings that their libraries announce, each at its own time, and a fast path that needs a download.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\..*")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def silence_progress_bars() -> None:
+    """Bars of libraries that would be mistaken for the run's own. Call once they are imported."""
+    import datasets
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    datasets.disable_progress_bars()

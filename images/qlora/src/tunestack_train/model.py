@@ -1,8 +1,8 @@
 """Base models: where they come from, and how they are loaded for QLoRA."""
 
-import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +22,7 @@ _WANTED_FILES: Final = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"
 _SECONDS_TO_ANSWER: Final = 10.0
 
 
-def locate_model(model: str, revision: str, token: str | None) -> Path:
+def locate_model(model: str, revision: str, token: str | None, say: Callable[[str], None]) -> Path:
     """The folder of a model: its own when `model` is one, else the hub's cache, filled from the hub where needed.
 
     Raises ModelUnavailableError at once when it cannot be had, and DiskFullError when the cache has no room for it.
@@ -38,7 +38,7 @@ def locate_model(model: str, revision: str, token: str | None) -> Path:
         return folder
     if model.startswith(("/", ".", "~")) or not _HUB_ID.fullmatch(model):
         raise ModelUnavailableError(f"there is no folder {model}", "give an existing folder, or an id of the hub")
-    return cached_model(model, revision) or _download(model, revision, token)
+    return cached_model(model, revision) or _download(model, revision, token, say)
 
 
 def cached_model(model: str, revision: str) -> Path | None:
@@ -47,7 +47,7 @@ def cached_model(model: str, revision: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
+        folder = Path(snapshot_download(model, revision=revision, local_files_only=True, allow_patterns=_WANTED_FILES))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
     return None if _missing_files(folder) else folder
@@ -58,33 +58,31 @@ def needs_token(model: str) -> bool:
     return _GATED.fullmatch(model) is not None
 
 
-def gated_error(model: str) -> ModelUnavailableError:
+def gated_error(model: str, token: str | None) -> ModelUnavailableError:
     page = f"https://huggingface.co/{model}"
+    reason = "no Hugging Face token is given" if token is None else "the token given has no access to it"
     return ModelUnavailableError(
-        f"{model} is gated, and {_has_token_text()}",
+        f"{model} is gated, and {reason}",
         f"accept the licence at {page} with your Hugging Face account, make a token with read access at "
         "https://huggingface.co/settings/tokens and give it as the secret hf-token (or as HF_TOKEN); "
         "or train another model: --model ID_OR_FOLDER",
     )
 
 
-def _has_token_text() -> str:
-    return "the token given has no access to it" if os.environ.get("HF_TOKEN") else "no Hugging Face token is given"
-
-
-def _download(model: str, revision: str, token: str | None) -> Path:
-    import httpx
+def _download(model: str, revision: str, token: str | None, say: Callable[[str], None]) -> Path:
+    import httpx2
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     if token is None and needs_token(model):
-        raise gated_error(model)
+        raise gated_error(model, token)
     try:
         info = HfApi().model_info(
             model, revision=revision, timeout=_SECONDS_TO_ANSWER, files_metadata=True, token=token or False
@@ -94,9 +92,10 @@ def _download(model: str, revision: str, token: str | None) -> Path:
         if weights == 0:
             raise ModelUnavailableError(f"{model} holds no *.safetensors", "give a model in the safetensors format")
         _require_room(Path(constants.HF_HUB_CACHE), weights, model)
+        say(f"downloading {model} ({weights / 1e9:.1f} GB) into {constants.HF_HUB_CACHE}")
         return Path(snapshot_download(model, revision=revision, token=token or False, allow_patterns=_WANTED_FILES))
     except GatedRepoError as error:
-        raise gated_error(model) from error
+        raise gated_error(model, token) from error
     except RevisionNotFoundError as error:
         raise ModelUnavailableError(
             f"{model} has no revision {revision}", f"choose one of https://huggingface.co/{model}/tree/main"
@@ -105,7 +104,7 @@ def _download(model: str, revision: str, token: str | None) -> Path:
         raise ModelUnavailableError(
             f"the hub has no model {model}, or hides it from this token", "check the id; a private model needs a token"
         ) from error
-    except (OfflineModeIsEnabled, httpx.HTTPError, HfHubHTTPError, ConnectionError, TimeoutError) as error:
+    except (httpx2.HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, TimeoutError) as error:
         raise ModelUnavailableError(
             f"{model} is not in the cache ({constants.HF_HUB_CACHE}) and the hub cannot be reached at "
             f"{constants.ENDPOINT}: {error}",

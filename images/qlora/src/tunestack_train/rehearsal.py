@@ -12,6 +12,7 @@ from typing import Final
 
 from tunestack_train.checkpoints import write_folder
 from tunestack_train.data.examples import Conversation, Example, PromptCompletion
+from tunestack_train.device import silence_progress_bars
 
 VOCABULARY: Final = 2048
 _SPECIAL: Final = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
@@ -83,6 +84,7 @@ def _write_weights(folder: Path, seed: int) -> None:
     import torch
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
+    silence_progress_bars()
     vocabulary = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model")).get_piece_size()
     # Wide initial weights: embeddings are not trained by LoRA, and narrow ones could not tell words apart.
     config = Gemma2Config(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tunestack_train import checkpoints, rehearsal
 from tunestack_train.data.load import TrainingData, load
-from tunestack_train.device import Device, choose_device
+from tunestack_train.device import Device, choose_device, silence_progress_bars
 from tunestack_train.errors import OutOfMemoryError, SettingsError, StopRequested, TunestackError
 from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss, read_metrics
 from tunestack_train.manifest import newest_complete, problems
@@ -131,13 +131,9 @@ class Run:
 
     def _train_within_memory(self, data: TrainingData, checkpoint: Path | None) -> None:
         config = self.config
-        self.console.say("loading PyTorch and the training libraries")
-        import datasets
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
-        datasets.disable_progress_bars()
         model_folder = self._model_folder(data)
+        self.console.say("loading PyTorch and the training libraries")
+        silence_progress_bars()
         device = choose_device(config.device, config.precision)
         self.status.update(device=device.name)
         tokenizer = load_tokenizer(model_folder, config.model)
@@ -174,7 +170,7 @@ class Run:
         config = self.config
         if config.model != REHEARSAL_MODEL:
             token = read_secret("hf-token", "HF_TOKEN")
-            return locate_model(config.model, config.model_revision, token)
+            return locate_model(config.model, config.model_revision, token, self.console.say)
         folder = self.folder / "model"
         if problems(folder) or newest_complete(self.folder) is None:
             self.console.say("making a tiny Gemma 2 and its tokenizer from the data")

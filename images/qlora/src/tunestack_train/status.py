@@ -1,5 +1,6 @@
 """`status.json`: how a run stands, for whoever looks from outside. Written anew, whole, every few seconds."""
 
+import contextlib
 import json
 import threading
 from dataclasses import asdict, dataclass, replace
@@ -104,4 +105,5 @@ class StatusFile:
             aside.replace(self._path)
         except OSError:
             # A full disk must not end a run for the sake of a report on it; the checkpoint writer says so.
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                aside.unlink()

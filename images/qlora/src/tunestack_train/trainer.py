@@ -113,7 +113,7 @@ class Watcher(TrainerCallback):
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
     ) -> None:
         if _any_process(self._stop):
-            control.should_log = state.global_step % state.logging_steps != 0
+            control.should_log = True
             control.should_save = True
             control.should_training_stop = True
         self._status.update(state="saving" if control.should_save else "training", step=state.global_step)

@@ -1,0 +1,274 @@
+"""Real runs of the rehearsal: what they leave, and that one which was cut off ends where an unbroken one does."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from conftest import SOURCES, Workplace
+from tunestack_train.errors import SettingsError
+from tunestack_train.logs import read_metrics
+from tunestack_train.manifest import problems
+from tunestack_train.run import Finished, Folders, Run
+from tunestack_train.settings import Value
+
+COMMITTED_DATA = SOURCES.parent.parent.parent / "examples" / "data" / "tunestack-help.jsonl"
+# Dropout, shuffling and a second pass over the data (60 rows, 4 in a step) are all in it.
+SHORT: dict[str, Value] = {"max_steps": 18, "save_steps": 4, "lora_r": 8}
+
+
+@pytest.fixture(scope="module")
+def unbroken(workplace: Workplace) -> Finished:
+    return workplace.run_here("unbroken", **SHORT)[0]
+
+
+def weights(finished: Finished) -> bytes:
+    return (finished.adapter / "adapter_model.safetensors").read_bytes()
+
+
+def losses(workplace: Workplace, name: str) -> list[tuple[object, object]]:
+    entries = read_metrics(workplace.folders.logs / name / "metrics.jsonl")
+    return [(entry["step"], entry["loss"]) for entry in entries]
+
+
+def status(workplace: Workplace, name: str) -> dict[str, object]:
+    content = json.loads((workplace.folders.logs / name / "status.json").read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    return content
+
+
+def interrupt(workplace: Workplace, name: str, after_step: int, number: signal.Signals) -> tuple[int, str]:
+    """Starts a run in a process of its own, sends it a signal once it has done `after_step`; exit code and errors."""
+    process = subprocess.Popen(
+        workplace.command(name, **SHORT),
+        env=workplace.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = workplace.folders.logs / name / "metrics.jsonl"
+    while len(read_metrics(metrics)) < after_step:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+def test_the_rehearsal_learns_and_leaves_a_whole_adapter(workplace: Workplace) -> None:
+    """The preset as it is, on the committed data, by the command that a container runs."""
+    command = [*workplace.command("first"), "--json"]
+    command[command.index(f"--data={workplace.data}")] = f"--data={COMMITTED_DATA}"
+    done = subprocess.run(command, env=workplace.environment(), capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    assert (result["steps"], result["trained"]) == (30, True)
+    assert "step 30/30" in done.stderr
+    assert "Warning" not in done.stderr
+
+    curve = losses(workplace, "first")
+    assert [step for step, _ in curve] == list(range(1, 31))
+    first, last = (sum(float(str(loss)) for _, loss in part) / 3 for part in (curve[:3], curve[-3:]))
+    # 9.5 → 6.4 was seen; a model that learns nothing stays within 0.3.
+    assert first - last > 2
+
+    folder = workplace.folders.checkpoints / "first"
+    assert problems(folder / "adapter") == []
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == [
+        "checkpoint-10",
+        "checkpoint-20",
+        "checkpoint-30",
+    ]
+    for checkpoint in folder.glob("checkpoint-*"):
+        assert problems(checkpoint) == []
+        assert (checkpoint / "run.json").read_bytes() == (folder / "run.json").read_bytes()
+
+    told = status(workplace, "first")
+    assert (told["state"], told["step"], told["max_steps"], told["exit_code"]) == ("completed", 30, 30, 0)
+    assert told["adapter"] == str(folder / "adapter")
+    assert told["last_checkpoint"]["path"] == str(folder / "checkpoint-30")  # type: ignore[index]
+    assert told["first_loss"] == curve[0][1]
+
+    events = EventAccumulator(str(workplace.folders.logs / "first" / "tensorboard"))
+    events.Reload()
+    shown = [(event.step, pytest.approx(event.value, rel=1e-6)) for event in events.Scalars("train/loss")]
+    assert curve == shown
+
+
+def test_a_run_remembers_what_it_was_made_from(workplace: Workplace, unbroken: Finished) -> None:
+    record = json.loads((unbroken.adapter / "run.json").read_text(encoding="utf-8"))
+    assert record["config"]["lora_r"] == 8
+    assert record["sources"]["lora_r"] == "test"
+    assert record["data"]["rows"] == 60
+    assert len(record["data"]["sha256"]) == 64
+    assert record["versions"]["torch"] == "2.7.1"
+    adapter = json.loads((unbroken.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (adapter["r"], adapter["lora_alpha"], adapter["task_type"]) == (8, 32, "CAUSAL_LM")
+    assert set(adapter["target_modules"]) == {
+        *("q_proj", "k_proj", "v_proj", "o_proj"),
+        *("gate_proj", "up_proj", "down_proj"),
+    }
+
+
+def test_the_adapter_loads_onto_its_base_and_changes_what_that_says(workplace: Workplace, unbroken: Finished) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(unbroken.adapter)
+    prompt = [{"role": "user", "content": "What happens when a run is saved, case 0?"}]
+    ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_tensors="pt")["input_ids"]
+    base = AutoModelForCausalLM.from_pretrained(unbroken.adapter.parent / "model", attn_implementation="eager")
+    with torch.no_grad():
+        before = base(ids).logits[0, -1]
+        after = PeftModel.from_pretrained(base, unbroken.adapter).eval()(ids).logits[0, -1]
+    assert (before - after).abs().max() > 1
+    answer = torch.tensor(tokenizer("When", add_special_tokens=False)["input_ids"][:1])
+    assert after.log_softmax(-1)[answer] > before.log_softmax(-1)[answer]
+
+
+def test_a_finished_run_does_not_train_again(workplace: Workplace, unbroken: Finished) -> None:
+    trained_at = (unbroken.adapter / "adapter_model.safetensors").stat().st_mtime_ns
+    before = status(workplace, "unbroken")
+    again, said = workplace.run_here("unbroken", **SHORT)
+    assert (again.trained, again.steps, again.last_loss) == (False, 18, unbroken.last_loss)
+    assert said == ""
+    assert (unbroken.adapter / "adapter_model.safetensors").stat().st_mtime_ns == trained_at
+    assert status(workplace, "unbroken") == before
+
+
+def test_a_run_is_not_mixed_with_another_of_its_name(workplace: Workplace, unbroken: Finished, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        workplace.run_here("unbroken", **SHORT | {"seed": 7, "lora_r": 16})
+    assert caught.value.exit_code == 2
+    assert "  seed was 42, now 7\n" in caught.value.message + "\n"
+    assert "  lora_r was 8, now 16\n" in caught.value.message + "\n"
+    assert "another --name" in caught.value.remedy
+
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(workplace.data.read_bytes())
+    elsewhere = Workplace(workplace.folders, moved)
+    assert not elsewhere.run_here("unbroken", **SHORT)[0].trained
+    moved.write_bytes(workplace.data.read_bytes() * 2)
+    with pytest.raises(SettingsError, match="the data was"):
+        elsewhere.run_here("unbroken", **SHORT)
+
+
+def test_a_killed_run_ends_where_the_unbroken_one_does(workplace: Workplace, unbroken: Finished) -> None:
+    code, _ = interrupt(workplace, "killed", 11, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    folder = workplace.folders.checkpoints / "killed"
+    assert not (folder / "adapter").exists()
+    resumed, said = workplace.run_here("killed", **SHORT)
+    assert "going on after step 8" in said
+    assert weights(resumed) == weights(unbroken)
+    assert losses(workplace, "killed") == losses(workplace, "unbroken")
+    assert resumed.first_loss == unbroken.first_loss
+
+
+def test_a_stopped_run_saves_first_and_ends_where_the_unbroken_one_does(
+    workplace: Workplace, unbroken: Finished
+) -> None:
+    code, err = interrupt(workplace, "stopped", 5, signal.SIGTERM)
+    assert code == 75
+    told = status(workplace, "stopped")
+    step = told["step"]
+    assert isinstance(step, int)
+    assert 5 <= step < 18
+    assert (told["state"], told["exit_code"], told["error"]) == ("stopped", 75, None)
+    assert f"stopped on request after step {step}, checkpoint saved" in err
+    assert "Traceback" not in err
+    assert problems(workplace.folders.checkpoints / "stopped" / f"checkpoint-{step}") == []
+    resumed, said = workplace.run_here("stopped", **SHORT)
+    assert f"going on after step {step}" in said
+    assert weights(resumed) == weights(unbroken)
+    assert losses(workplace, "stopped") == losses(workplace, "unbroken")
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_its_steps_are_done_again(
+    workplace: Workplace, unbroken: Finished
+) -> None:
+    import shutil
+
+    folder = shutil.copytree(unbroken.adapter.parent, workplace.folders.checkpoints / "damaged")
+    shutil.rmtree(folder / "adapter")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["config"]["name"] = "damaged"
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    torn = folder / "checkpoint-18" / "optimizer.pt"
+    torn.write_bytes(torn.read_bytes()[:-100])
+    resumed, said = workplace.run_here("damaged", **SHORT)
+    assert "note: checkpoint-18 is damaged (optimizer.pt has" in said
+    assert "set aside as checkpoint-18.damaged" in said
+    assert "going on after step 16" in said
+    assert weights(resumed) == weights(unbroken)
+    assert problems(folder / "checkpoint-18") == []
+
+
+def test_a_run_that_was_killed_before_its_adapter_was_there_needs_no_training(
+    workplace: Workplace, unbroken: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    kept = weights(unbroken)
+    shutil.rmtree(unbroken.adapter)
+    monkeypatch.setattr(Run, "_train", lambda *_: pytest.fail("trained again"))
+    again, _ = workplace.run_here("unbroken", **SHORT)
+    assert weights(again) == kept
+    assert problems(unbroken.adapter) == []
+
+
+def test_a_full_disk_in_mid_run_keeps_the_checkpoints_that_are_there(
+    workplace: Workplace, unbroken: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunestack_train.errors import DiskFullError
+    from tunestack_train.manifest import newest_complete, write_manifest
+
+    def write_until_full(folder: Path) -> None:
+        if folder.name == ".checkpoint-8.partial":
+            Path("/dev/full").write_bytes(b"manifest")
+        write_manifest(folder)
+
+    monkeypatch.setattr("tunestack_train.checkpoints.write_manifest", write_until_full)
+    with pytest.raises(DiskFullError, match=r"checkpoint-8 could not be written"):
+        workplace.run_here("full", **SHORT)
+    folder = workplace.folders.checkpoints / "full"
+    assert newest_complete(folder) == folder / "checkpoint-4"
+    assert status(workplace, "full")["exit_code"] == 6
+    monkeypatch.undo()
+    assert weights(workplace.run_here("full", **SHORT)[0]) == weights(unbroken)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}, "packed"),
+        ({"max_steps": 0, "num_train_epochs": 0.1, "load_in_4bit": False, "precision": "float32"}, "whole weights"),
+        ({"optim": "adamw_torch", "lora_target_modules": "q_proj,v_proj", "lora_r": 4}, "other optimiser and layers"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_settings_train_too(workplace: Workplace, changes: dict[str, Value], expected: str) -> None:
+    name = expected.replace(" ", "-")
+    finished, _ = workplace.run_here(name, **{"max_steps": 2, "save_steps": 2, **changes})
+    assert finished.steps == 2
+    assert len(losses(workplace, name)) == 2
+
+
+def test_instructions_completions_and_text_train_too(workplace: Workplace) -> None:
+    for name in ("instruction.jsonl", "prompt-completion.csv", "text.jsonl"):
+        data = COMMITTED_DATA.parent / "formats" / name
+        finished, _ = Workplace(Folders(workplace.folders.checkpoints, workplace.folders.logs), data).run_here(
+            f"format-{data.stem}", max_steps=1
+        )
+        assert finished.first_loss is not None
+
+
+def test_a_model_in_a_folder_is_trained_as_it_is(workplace: Workplace, unbroken: Finished) -> None:
+    finished, said = workplace.run_here("own-model", model=str(unbroken.adapter.parent / "model"), max_steps=1)
+    adapter = json.loads((finished.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    assert adapter["base_model_name_or_path"] == str(unbroken.adapter.parent / "model")
+    assert "making a tiny Gemma" not in said
