@@ -51,7 +51,8 @@ export interface UpSummary {
 /** Brings the stack up and tells what Pulumi is doing meanwhile. */
 export async function bringUp(stack: Stack, report: Report): Promise<UpSummary> {
   return await explaining(stack.name, async () => {
-    const result = await stack.up({ onEvent: (event) => reportEvent(event, report), suppressProgress: true });
+    const progress = new Progress(report);
+    const result = await stack.up({ onEvent: (event) => progress.take(event), suppressProgress: true });
     return { changes: result.summary.resourceChanges ?? {} };
   });
 }
@@ -62,9 +63,10 @@ export async function bringUp(stack: Stack, report: Report): Promise<UpSummary> 
  */
 export async function takeDown(stack: Stack, report: Report): Promise<number> {
   return await explaining(stack.name, async () => {
+    const progress = new Progress(report);
     const result = await stack.destroy({
       refresh: true,
-      onEvent: (event) => reportEvent(event, report),
+      onEvent: (event) => progress.take(event),
       suppressProgress: true,
     });
     return result.summary.resourceChanges?.delete ?? 0;
@@ -114,15 +116,31 @@ async function explaining<T>(stack: string, body: () => Promise<T>): Promise<T> 
   }
 }
 
-function reportEvent(event: EngineEvent, report: Report): void {
-  const pre = event.resourcePreEvent;
-  if (pre !== undefined && pre.metadata.op !== "same") report(`${pre.metadata.op} ${shortName(pre.metadata.urn)}`);
-  const diagnostic = event.diagnosticEvent;
-  if (diagnostic?.urn !== undefined && diagnostic.severity.startsWith("info")) {
-    report(`${shortName(diagnostic.urn)}: ${diagnostic.message.replaceAll(/<\{%[^%]*%\}>/g, "")}`);
+/** Tells which resources are being worked on, the one that has taken longest first. */
+class Progress {
+  readonly #report: Report;
+  readonly #working = new Map<string, string>();
+
+  constructor(report: Report) {
+    this.#report = report;
+  }
+
+  take(event: EngineEvent): void {
+    const started = event.resourcePreEvent?.metadata;
+    if (started !== undefined && isCustom(started.type) && started.op !== "same") {
+      this.#working.set(started.urn, `${started.op} ${shortName(started.urn)}`);
+    }
+    const ended = event.resOutputsEvent?.metadata ?? event.resOpFailedEvent?.metadata;
+    if (ended !== undefined) this.#working.delete(ended.urn);
+    this.#report([...this.#working.values()].slice(0, 3).join(", "));
   }
 }
 
+/** Components and the stack itself are only a frame around what is worked on. */
+function isCustom(type: string): boolean {
+  return !type.startsWith("tunestack:") && type !== "pulumi:pulumi:Stack";
+}
+
 function shortName(urn: string): string {
-  return urn.split("::").at(-1) ?? urn;
+  return urn.split("::").at(-1)?.replace(/^tunestack-/, "") ?? urn;
 }

@@ -138,7 +138,7 @@ function goDuration(seconds: number): string {
 
 function renderLimits(workload: Workload): Partial<docker.ContainerArgs> {
   return {
-    ...(workload.memoryBytes === undefined ? {} : { memory: Math.floor(workload.memoryBytes / MIB) }),
+    ...(workload.memoryBytes === undefined ? {} : renderMemory(workload.memoryBytes)),
     ...(workload.sharedMemoryBytes === undefined ? {} : { shmSize: Math.floor(workload.sharedMemoryBytes / MIB) }),
     // The provider has no limit of processes per container; the kernel's limit per user stands in for it.
     ulimits: [{ name: "nproc", soft: workload.processLimit, hard: workload.processLimit }],
@@ -146,6 +146,12 @@ function renderLimits(workload: Workload): Partial<docker.ContainerArgs> {
     stopTimeout: workload.stopGraceSeconds,
     destroyGraceSeconds: workload.stopGraceSeconds,
   };
+}
+
+/** No swap on top: what outgrows its limit ends with a clear reason and does not slow the machine down. */
+function renderMemory(bytes: number): Pick<docker.ContainerArgs, "memory" | "memorySwap"> {
+  const memory = Math.floor(bytes / MIB);
+  return { memory, memorySwap: memory };
 }
 
 function renderHardening(workload: Workload): Partial<docker.ContainerArgs> {
