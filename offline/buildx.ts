@@ -54,6 +54,8 @@ export interface BuildxPlace {
   readonly recipe: string;
   /** Gives the path of a program made by the recipe. */
   readonly build: () => Promise<string>;
+  /** Where else Docker's programs look. */
+  readonly system?: readonly string[];
 }
 
 /**
@@ -61,12 +63,12 @@ export interface BuildxPlace {
  * settings (registry logins, contexts) are links, so that a later `docker login` counts here too and nothing is copied.
  */
 export async function provideBuildx(
-  { own, recipe, build }: BuildxPlace,
+  { own, recipe, build, system = systemFolders }: BuildxPlace,
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<Buildx> {
   const named = environment.DOCKER_CONFIG;
   const config = !named || named === own ? join(environment.HOME ?? homedir(), ".docker") : named;
-  const found = await findBuildx(config);
+  const found = await findBuildx(config, system);
   if (found !== undefined) return { path: found, dockerConfig: undefined, origin: "present" };
   const path = join(own, "cli-plugins", program);
   const present = await isCurrent(path, recipe);
