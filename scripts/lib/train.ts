@@ -9,6 +9,7 @@ import { loadStack, type StackInputs } from "../../stacks/settings/load.ts";
 import type { PresetName } from "../../stacks/settings/presets.ts";
 import type { Profile } from "../../stacks/settings/schema.ts";
 import { Containers } from "./containers.ts";
+import { mendStack } from "./doctor/mend.ts";
 import { EXIT, UserError } from "./errors.ts";
 import { followRun } from "./follow.ts";
 import { setPersonal } from "./personal.ts";
@@ -48,8 +49,9 @@ export async function trainAndFollow(stack: string, request: RunRequest): Promis
 export async function up(name: string): Promise<StackOutputs> {
   const stack = await openStack(name);
   await step("pulumi up", async (report) => {
+    const mended = await mendStack(stack, readInputs(name), report);
     const { changes } = await bringUp(stack, report);
-    return { said: changesText(changes), value: undefined };
+    return { said: [...mended, changesText(changes)].join("; "), value: undefined };
   });
   const outputs = await readOutputs(stack);
   if (outputs === undefined) throw new Error("the stack is up and has no outputs");
