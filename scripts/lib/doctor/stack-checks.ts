@@ -77,6 +77,12 @@ export function serviceCheck(service: string, state: ContainerState): Check {
     case "missing":
       return fail(service, "its container is gone", "npm start brings it back", "state");
     default:
-      return fail(service, `${state.health}${last}`, `npm run doctor -- --fix restarts it; ${logs}`, "services");
+      // What the last check said is of no use once the container has ended.
+      return fail(
+        service,
+        state.health === "unhealthy" ? `unhealthy${last}` : state.health,
+        `npm run doctor -- --fix restarts it; ${logs}`,
+        "services",
+      );
   }
 }
