@@ -15,6 +15,8 @@ from typing import TypeVar
 import pytest
 
 from fast_repository import PASSWORD, plant
+from tunestack_train.backup.errors import BusyError
+from tunestack_train.backup.locks import using
 from tunestack_train.manifest import problems, write_manifest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
@@ -107,6 +109,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     # None of these may come back: being written, set aside, without manifest, changed since.
     for name in ("first/.checkpoint-10.partial", "first/checkpoint-3.damaged", "first/checkpoint-4.damaged-2"):
         stack.checkpoint(name)
+    for folder in (stack.checkpoints, stack.logs, stack.gguf):
+        for name in (".restore-x", "lost+found"):
+            (folder / name).mkdir()
+            (folder / name / "file").write_text("no part of anything")
     (stack.checkpoints / "first" / "checkpoint-7").mkdir()
     (stack.checkpoint("first/checkpoint-8") / "adapter_model.safetensors").write_bytes(b"WEIGHTS")
     (stack.logs / "first").mkdir()
@@ -166,7 +172,7 @@ def test_what_is_restored_is_byte_for_byte_what_was_saved(saved: Stack, tmp_path
     expected = {
         f"checkpoints/{name}": data
         for name, data in files_below(saved.checkpoints).items()
-        if not re.search(r"partial|damaged|checkpoint-[78]", name)
+        if not re.search(r"partial|damaged|checkpoint-[78]|restore|lost", name)
     }
     expected |= {
         "logs/first/metrics.jsonl": b'{"loss":1}\n',
@@ -191,6 +197,16 @@ def test_nothing_is_overwritten_unless_forced(copied: Stack) -> None:
     assert not mine.exists()
     assert problems(copied.checkpoints / "first" / "checkpoint-5") == []
     assert sorted(path.name for path in copied.checkpoints.iterdir()) == ["first", "second"]
+
+
+def test_what_comes_back_changed_is_not_put_into_place(copied: Stack) -> None:
+    copied.shim(
+        f'[[ " $* " == *" restore "* ]] || real "$@"\n{RESTIC} "$@" || exit\n'
+        f'find "{copied.checkpoints}" -name adapter_model.safetensors -path "*adapter*" -exec sed -i s/f/F/ {{}} +'
+    )
+    message = copied.fails("restore", "--run", "first", code=3)
+    assert "first/adapter back as it was: adapter_model.safetensors differs from what was written" in message
+    assert [*copied.checkpoints.iterdir(), *copied.gguf.iterdir()] == []
 
 
 def test_the_services_own_logs_stay_when_a_runs_logs_come_back(copied: Stack) -> None:
@@ -270,6 +286,23 @@ def test_a_signal_during_a_snapshot_ends_restic_cleanly(copied: Stack) -> None:
     copied.run("verify", "--quick")
 
 
+def test_a_lock_that_an_interrupted_restic_leaves_is_removed(copied: Stack) -> None:
+    copied.checkpoint("third/checkpoint-1", os.urandom(8_000_000))
+    locks = copied.backup / "restic" / "locks"
+    copied.shim(
+        '[[ " $* " == *" backup "* ]] || real "$@"\ntrap "exit 130" INT\n'
+        f'{RESTIC} --limit-upload 500 "$@" &\nuntil [[ -n "$(ls "{locks}")" ]]; do sleep 0.05; done\n'
+        f'kill -9 $!\nwait $!\ntouch "{copied.root}/left"\nwhile sleep 0.1; do :; done'
+    )
+    process = copied.start("now")
+    wait_for((copied.root / "left").exists)
+    assert len(list(locks.iterdir())) == 1
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert list(locks.iterdir()) == []
+
+
 def test_after_a_kill_the_stale_lock_is_cleared_and_the_next_snapshot_is_good(copied: Stack) -> None:
     copied.checkpoint("third/checkpoint-1", os.urandom(8_000_000))
     copied.shim(SLOW)
@@ -279,6 +312,9 @@ def test_after_a_kill_the_stale_lock_is_cleared_and_the_next_snapshot_is_good(co
     time.sleep(0.3)
     process.kill()
     process.wait()
+    # The restic that goes on alone keeps the lock of the program that started it.
+    with pytest.raises(BusyError), using(copied.backup / ".locks", lambda: False, writer=True, wait=0):
+        pass
     children = subprocess.run(["pgrep", "-f", str(copied.checkpoints)], capture_output=True, text=True, check=False)
     pids = [int(pid) for pid in children.stdout.split()]
     assert pids

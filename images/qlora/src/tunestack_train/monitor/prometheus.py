@@ -132,8 +132,8 @@ def _gpu_lines(gpus: list[GpuSample], hostname: str) -> list[str]:
     labelled = [(_gpu_labels(gpu, hostname), gpu) for gpu in gpus]
     lines: list[str] = []
     for metric in _GPU_METRICS:
-        # A GPU that does not answer has no value: a zero would look like an idle one.
-        values = [(labels, metric.value(gpu.readings)) for labels, gpu in labelled if gpu.state != "lost"]
+        # A lost GPU has no readings, and so no value: a zero would look like an idle one.
+        values = [(labels, metric.value(gpu.readings)) for labels, gpu in labelled]
         lines += _family(metric.name, metric.kind, metric.text, values)
     lines += _family(
         "DCGM_FI_DEV_XID_ERRORS",
