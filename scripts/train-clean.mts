@@ -42,6 +42,10 @@ await runCommand(async () => {
     backups: options.flag("backups"),
   });
   console.log(`${formatRemoval(inventory, removal)}\n`);
+  if (isEmpty({ ...inventory, volumes: removal.removed })) {
+    console.log("nothing else of the stack is there");
+    return;
+  }
   await refuseLoss(containers, inputs, inventory, removal, options);
   if (!(await confirmed(options))) {
     console.log("nothing was removed");

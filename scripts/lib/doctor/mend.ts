@@ -46,7 +46,11 @@ async function mendState(stack: Stack, inputs: StackInputs, report: Report): Pro
   if (missing.length > 0) {
     report("pulumi refresh");
     await stack.refresh({ suppressProgress: true });
-    mended.push(`${missing.length} things that the engine has no more were taken out of the state`);
+    mended.push(`took ${countOf(missing)} that the engine has no more out of the state`);
   }
   return mended;
+}
+
+function countOf(missing: readonly string[]): string {
+  return missing.length === 1 ? "one thing" : `${missing.length} things`;
 }

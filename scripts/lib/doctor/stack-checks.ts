@@ -47,7 +47,7 @@ export function orphanCheck(orphans: readonly FoundThing[], missing: readonly st
   if (missing.length > 0) {
     return fail(
       name,
-      `${missing.length} things of the stack are gone from the engine`,
+      `gone from the engine: ${missing.length} of the stack`,
       "npm run doctor -- --fix, then npm start",
       "state",
     );
