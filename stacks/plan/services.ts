@@ -146,7 +146,8 @@ function gpuMonitor({ settings }: StackInputs, cuda: boolean): Workload {
     ...OUR_IMAGE,
     name: "gpu-monitor",
     image: { kind: "stage", stage: "monitor" },
-    command: ["python", "-m", "tunestack_train.monitor", `--interval=${interval}s`, "--port=9400"],
+    // Within the container all interfaces; the machine binds the port to 127.0.0.1 alone.
+    command: ["python", "-m", "tunestack_train.monitor", "--address=0.0.0.0", "--port=9400", `--interval=${interval}s`],
     environment: { ...gpuEnvironment(cuda), ...(cuda ? { NVIDIA_DRIVER_CAPABILITIES: "utility" } : {}) },
     mounts: [mountVolume("training_logs")],
     ports: [{ container: 9400, host: port }],

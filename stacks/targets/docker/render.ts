@@ -78,7 +78,6 @@ function renderWorkload(
 ): docker.ContainerArgs {
   return {
     name: containerName(naming, workload.name),
-    hostname: workload.name,
     image: resolve.image(workload.image),
     ...(workload.command === undefined ? {} : { command: [...workload.command] }),
     envs: Object.entries(workload.environment)
