@@ -55,7 +55,7 @@ def interrupt(workplace: Workplace, name: str, after_step: int, number: signal.S
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     return process.returncode, err
 
 
@@ -272,3 +272,53 @@ def test_a_model_in_a_folder_is_trained_as_it_is(workplace: Workplace, unbroken:
     adapter = json.loads((finished.adapter / "adapter_config.json").read_text(encoding="utf-8"))
     assert adapter["base_model_name_or_path"] == str(unbroken.adapter.parent / "model")
     assert "making a tiny Gemma" not in said
+
+
+def test_an_evaluation_leaves_the_4_bit_weights_as_they_were(unbroken: Finished) -> None:
+    """On CPUs with AVX512-BF16 bitsandbytes repacks them in place, and what is trained or merged then is garbage."""
+    import torch
+
+    from tunestack_train.device import choose_device
+    from tunestack_train.model import load_base
+    from tunestack_train.settings import Layer, resolve
+
+    config = resolve("r", "rehearsal", [Layer("test", {"data": "d", "device": "cpu"})]).config
+    model = load_base(unbroken.adapter.parent / "model", config, choose_device("cpu", "bf16"))
+    quantised = {name: weight for name, weight in model.named_parameters() if weight.dtype == torch.uint8}
+    assert len(quantised) == 3 * 7  # layers, and the linear layers in each
+    before = {name: weight.clone() for name, weight in quantised.items()}
+    with torch.no_grad():
+        model.eval()(torch.tensor([[2, 10, 20, 30]]))
+    for name, weight in model.named_parameters():
+        if name in before:
+            assert torch.equal(weight, before[name]), name
+    ids = torch.tensor([[2, 10, 20, 30]])
+    embedded = model.get_input_embeddings()(ids).detach().requires_grad_()
+    model.train()(inputs_embeds=embedded).logits.sum().backward()
+    assert embedded.grad is not None
+    assert embedded.grad.abs().sum() > 0
+
+
+def test_a_request_to_stop_saves_and_logs_at_the_next_step(workplace: Workplace) -> None:
+    from types import SimpleNamespace
+    from typing import Any
+
+    from tunestack_train.device import Device
+    from tunestack_train.logs import AllLogs
+    from tunestack_train.status import Status, StatusFile
+    from tunestack_train.stop import StopSignal
+    from tunestack_train.trainer import Watcher
+
+    stop = StopSignal()
+    report = StatusFile(workplace.folders.logs / "watched.json", Status("watched", "p", "m", "now"))
+    watcher = Watcher(workplace.folders.checkpoints, Device("cpu", "CPU", None), stop, report, AllLogs([]), print)
+    arguments: Any = SimpleNamespace()
+    state: Any = SimpleNamespace(global_step=3)
+    control: Any = SimpleNamespace(should_log=False, should_save=False, should_training_stop=False)
+    watcher.on_step_end(arguments, state, control)
+    assert not (control.should_log or control.should_save or control.should_training_stop)
+    stop.requested = True
+    watcher.on_step_end(arguments, state, control)
+    assert control.should_log
+    assert control.should_save
+    assert control.should_training_stop
