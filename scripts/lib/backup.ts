@@ -58,8 +58,8 @@ export async function requireBackup(
 ): Promise<string> {
   const service = outputs.services.find(({ name }) => name === "training-backup");
   if (service === undefined) throw machineError(offProblem(outputs));
-  const { running, health } = await containers.state(service.container);
-  if (running) return service.container;
+  const { reachable, health } = await containers.state(service.container);
+  if (reachable) return service.container;
   throw machineError({
     path: `container ${service.container}`,
     value: health,

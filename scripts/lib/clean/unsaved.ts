@@ -69,7 +69,7 @@ async function withBackupTools(
   const naming = namingOf(inputs);
   const service = containerName(naming, "training-backup");
   const state = await containers.state(service);
-  if (state.running && state.health !== "restarting") return await body(service);
+  if (state.reachable) return await body(service);
   const helper = await createHelper(containers.client, inputs);
   if (helper === undefined) return { kind: "unknown", why: "the image of training-backup is gone" };
   try {
