@@ -4,14 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunestack_train.presets import PRESETS, Value
 from tunestack_train.settings import (
-    PRESETS,
     SETTINGS,
     Layer,
     Problem,
     RunConfig,
     SettingsProblems,
-    Value,
     config_from,
     parse_assignments,
     resolve,

@@ -13,8 +13,8 @@ from conftest import SOURCES, Workplace
 from tunestack_train.errors import SettingsError
 from tunestack_train.logs import read_metrics
 from tunestack_train.manifest import problems
+from tunestack_train.presets import Value
 from tunestack_train.run import Finished, Folders, Run
-from tunestack_train.settings import Value
 
 COMMITTED_DATA = SOURCES.parent.parent.parent / "examples" / "data" / "tunestack-help.jsonl"
 # Dropout, shuffling and a second pass over the data (60 rows, 4 in a step) are all in it.
@@ -316,9 +316,7 @@ def test_a_request_to_stop_saves_and_logs_at_the_next_step(workplace: Workplace)
     state: Any = SimpleNamespace(global_step=3)
     control: Any = SimpleNamespace(should_log=False, should_save=False, should_training_stop=False)
     watcher.on_step_end(arguments, state, control)
-    assert not (control.should_log or control.should_save or control.should_training_stop)
+    assert not any(vars(control).values())
     stop.requested = True
     watcher.on_step_end(arguments, state, control)
-    assert control.should_log
-    assert control.should_save
-    assert control.should_training_stop
+    assert all(vars(control).values())

@@ -12,20 +12,10 @@ from typing import TextIO
 from tunestack_train.data.load import TrainingData, load
 from tunestack_train.device import set_up_libraries
 from tunestack_train.errors import DataError, ModelUnavailableError, StopRequested, TunestackError
+from tunestack_train.presets import PRESETS, REHEARSAL_MODEL, Value
 from tunestack_train.progress import Console
 from tunestack_train.secret_files import read_secret
-from tunestack_train.settings import (
-    HUB_PREFIX,
-    PRESETS,
-    REHEARSAL_MODEL,
-    SETTINGS,
-    Layer,
-    Resolved,
-    SettingsProblems,
-    Value,
-    parse_assignments,
-    resolve,
-)
+from tunestack_train.settings import HUB_PREFIX, SETTINGS, Layer, Resolved, SettingsProblems, parse_assignments, resolve
 from tunestack_train.stop import StopSignal
 
 _SETTINGS_EXIT_CODE = 2

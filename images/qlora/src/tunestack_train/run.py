@@ -19,9 +19,10 @@ from tunestack_train.errors import OutOfMemoryError, SettingsError, StopRequeste
 from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss, read_metrics
 from tunestack_train.manifest import newest_complete, problems
 from tunestack_train.model import load_base, load_tokenizer, locate_model
+from tunestack_train.presets import REHEARSAL_MODEL
 from tunestack_train.progress import Console
 from tunestack_train.secret_files import read_secret
-from tunestack_train.settings import REHEARSAL_MODEL, Resolved, RunConfig
+from tunestack_train.settings import Resolved, RunConfig
 from tunestack_train.status import Failure, Status, StatusFile, now, saved
 from tunestack_train.stop import StopSignal
 

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Final
 
-Value = str | int | float | bool
+from tunestack_train.presets import DEFAULTS, PRESETS, Value
 
-REHEARSAL_MODEL: Final = "rehearsal"
 HUB_PREFIX: Final = "hub:"
 
 
@@ -238,63 +237,6 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     ),
 }
 
-# For one RTX 4090 with 24 GB (design, section 5). lora_alpha = lora_r and the learning rate are those of the QLoRA
-# paper's followers for models of this size.
-_COMMON: Final[Mapping[str, Value]] = {
-    "model_revision": "main",
-    "data_format": "auto",
-    "chat_template": "auto",
-    "max_length": 1024,
-    "packing": False,
-    "max_steps": 0,
-    "num_train_epochs": 3.0,
-    "per_device_train_batch_size": 4,
-    "gradient_accumulation_steps": 4,
-    "learning_rate": 2e-4,
-    "lr_scheduler_type": "cosine",
-    "warmup_ratio": 0.03,
-    "weight_decay": 0.0,
-    "max_grad_norm": 1.0,
-    "optim": "adamw_8bit",
-    "precision": "bf16",
-    "gradient_checkpointing": True,
-    "attn_implementation": "auto",
-    "load_in_4bit": True,
-    "bnb_4bit_quant_type": "nf4",
-    "bnb_4bit_use_double_quant": True,
-    "lora_r": 32,
-    "lora_alpha": 32,
-    "lora_dropout": 0.05,
-    "lora_target_modules": "all-linear",
-    "device": "auto",
-    "seed": 42,
-    "save_steps": 50,
-    "save_total_limit": 3,
-    "logging_steps": 5,
-    "wandb_project": "tunestack",
-}
-
-PRESETS: Final[Mapping[str, Mapping[str, Value]]] = {
-    "gemma-2b": {"model": "google/gemma-2-2b", "max_steps": 1000},
-    "gemma-9b": {
-        "model": "google/gemma-2-9b",
-        "max_steps": 800,
-        "per_device_train_batch_size": 2,
-        "gradient_accumulation_steps": 8,
-    },
-    "rehearsal": {
-        "model": REHEARSAL_MODEL,
-        "max_steps": 30,
-        "per_device_train_batch_size": 2,
-        "gradient_accumulation_steps": 2,
-        "learning_rate": 1e-2,
-        "warmup_ratio": 0.0,
-        "max_length": 256,
-        "save_steps": 10,
-        "logging_steps": 1,
-    },
-    "custom": {},
-}
 _PRESET_NAMES: Final = tuple(PRESETS)
 
 
@@ -308,7 +250,7 @@ def resolve(name: str, preset: str | None, layers: list[Layer]) -> Resolved:
     given = Layer("command line", {"name": name, "preset": chosen})
     sources: dict[str, str] = {}
     values: dict[str, Value] = {}
-    for layer in [Layer("default", _COMMON), Layer(f"preset {chosen}", PRESETS[chosen]), *layers, given]:
+    for layer in [Layer("default", DEFAULTS), Layer(f"preset {chosen}", PRESETS[chosen]), *layers, given]:
         for key, value in layer.values.items():
             if key not in SETTINGS or (layer.source == "--set" and key in given.values):
                 problems.append(_unknown(key, value, layer.source))
