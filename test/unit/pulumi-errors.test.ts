@@ -1,0 +1,66 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { EXIT } from "../../scripts/lib/errors.ts";
+import { explainPulumi } from "../../scripts/lib/pulumi-errors.ts";
+
+/** What the Automation API's error says, as Pulumi 3.250.0 was seen to say it. */
+function said(name: string): Error {
+  return new Error(readFileSync(join(import.meta.dirname, "pulumi-errors", `${name}.txt`), "utf8"));
+}
+
+const KNOWN = [
+  ["locked", "stack dev", /^is locked/, /npx pulumi cancel --yes --stack dev/, EXIT.stack],
+  ["wrong-passphrase", "stack dev", /another passphrase/, /\.tunestack\/passphrase/, EXIT.settings],
+  ["no-passphrase", "stack dev", /passphrase is not known/, /npm start/, EXIT.settings],
+  ["disk-full", "disk", /^is full$/, /docker image prune/, EXIT.machine],
+  ["base-image", "image", /cannot be pulled/, /npm start/, EXIT.network],
+] as const;
+
+describe("explainPulumi", () => {
+  test.each(KNOWN)("%s", (name, path, reason, remedy, exitCode) => {
+    const explained = explainPulumi("dev", said(name));
+    expect(explained?.problems).toHaveLength(1);
+    expect(explained?.problems[0]?.path).toBe(path);
+    expect(explained?.problems[0]?.reason).toMatch(reason);
+    expect(explained?.problems[0]?.remedy).toMatch(remedy);
+    expect(explained?.exitCode).toBe(exitCode);
+    expect(explained?.message).not.toMatch(/Command failed|--client|\bat .*\.ts:/);
+  });
+
+  test("an image that cannot be pulled is named", () => {
+    expect(explainPulumi("dev", said("base-image"))?.problems[0]?.value).toMatch(/^mirror\.example\/base:1/);
+  });
+
+  test("problems that our own program reported come through word for word, once", () => {
+    const explained = explainPulumi("dev", said("own-problems"));
+    expect(explained?.message).toBe(
+      [
+        "2 problems in the settings:",
+        "  services.jupyter.port = 70000",
+        "    is more than 65535",
+        "    → choose at most 65535",
+        '  training.preset = "x"',
+        "    is not one of the values allowed",
+        "    → use one of: rehearsal",
+      ].join("\n"),
+    );
+    expect(explained?.exitCode).toBe(EXIT.settings);
+  });
+
+  test("problems with the engine have the machine's exit code", () => {
+    const engine = new Error(said("own-problems").message.replaceAll("in the settings", "in the Docker engine"));
+    expect(explainPulumi("dev", engine)?.exitCode).toBe(EXIT.machine);
+  });
+
+  test("what is not known is shown by its error lines", () => {
+    const explained = explainPulumi("dev", said("other"));
+    expect(explained?.problems[0]?.reason).toContain("Unable to start container: driver failed programming");
+    expect(explained?.exitCode).toBe(EXIT.stack);
+  });
+
+  test("what is none of Pulumi's is left alone", () => {
+    expect(explainPulumi("dev", new TypeError("a defect"))).toBeUndefined();
+    expect(explainPulumi("dev", "text")).toBeUndefined();
+  });
+});
