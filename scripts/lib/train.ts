@@ -127,7 +127,8 @@ function stringified(values: Readonly<Record<string, unknown>>): Record<string, 
 
 /** `gemma-2b-1123-2215`: preset or model, month, day, hour and minute. */
 export function defaultName({ preset, model }: Pick<RunRequest, "preset" | "model">, now: Date): string {
-  const base = preset ?? model?.split("/").at(-1)?.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-") ?? "run";
+  const part = model?.split("/").findLast((name) => /[a-z0-9]/i.test(name));
+  const base = preset ?? part?.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-") ?? "run";
   const two = (value: number) => String(value).padStart(2, "0");
   const stamp = `${two(now.getMonth() + 1)}${two(now.getDate())}-${two(now.getHours())}${two(now.getMinutes())}`;
   return `${base.replaceAll(/^-+|-+$/g, "").slice(0, 42)}-${stamp}`;

@@ -54,7 +54,6 @@ test("a prefix stands before every name on the engine, and before nothing within
   const resolve = { image: () => "image", volume: (name: string) => `second-${name}` };
   expect(renderService(workload, naming, resolve)).toMatchObject({
     name: "second-agent-jupyter",
-    hostname: "jupyter",
     networksAdvanced: [{ name: "second-tunestack", aliases: ["jupyter"] }],
   });
 });

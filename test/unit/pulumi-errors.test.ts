@@ -28,6 +28,12 @@ describe("explainPulumi", () => {
     expect(explained?.message).not.toMatch(/Command failed|--client|\bat .*\.ts:/);
   });
 
+  test("who holds the lock is named", () => {
+    expect(explainPulumi("dev", said("locked"))?.problems[0]?.value).toBe(
+      "created by me@box (pid 123) at 2026-11-23T10:00:00Z",
+    );
+  });
+
   test("an image that cannot be pulled is named", () => {
     expect(explainPulumi("dev", said("base-image"))?.problems[0]?.value).toMatch(/^mirror\.example\/base:1/);
   });
