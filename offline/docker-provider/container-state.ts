@@ -178,6 +178,8 @@ export function containerState(before: Properties, inspection: ContainerInspectI
   const byId = text(before.image)?.startsWith("sha256:") === true;
   const check = healthcheck(container);
   return {
+    envs: [],
+    labels: [],
     ...before,
     ...processSettings(container),
     ...limits(container, before),

@@ -1,4 +1,6 @@
+import { resourceOf } from "../../../offline/docker-provider/operations.ts";
 import type { Properties, Value } from "../../../offline/docker-provider/shape.ts";
+import { withMeta } from "../../../offline/docker-provider/state.ts";
 
 /** Values of one property between which every change is tried, also from and to leaving it out. */
 export interface Cases {
@@ -28,6 +30,10 @@ const container: Cases = {
     cpuShares: 0,
     domainname: "",
     entrypoints: [],
+    envs: [],
+    labels: [],
+    securityOpts: [],
+    networkDatas: [{ networkName: "bridge", ipAddress: "172.17.0.2" }],
     hostname: "0123456789ab",
     init: false,
     ipcMode: "private",
@@ -222,7 +228,7 @@ export function* eachCase(
           yield {
             name: `${token.slice(token.lastIndexOf(":") + 1)} ${property}: ${JSON.stringify(from) ?? "-"} → ${JSON.stringify(to) ?? "-"}`,
             urn,
-            state: filled === undefined ? state : { ...state, [property]: filled },
+            state: withMeta(resourceOf(urn), filled === undefined ? state : { ...state, [property]: filled }),
             inputs: to === undefined ? inputs : { ...inputs, [property]: to },
           };
         }

@@ -7,6 +7,12 @@ const prefix = config.require("prefix");
 const port = config.requireNumber("port");
 
 console.log("the program runs", process.versions.node);
+if (config.getBoolean("fail")) {
+  const mistake = new pulumi.RunError("the program says what is wrong");
+  // With a stack through Pulumi's SDK, Node 20's util.inspect would loop for half a minute over its source maps.
+  mistake.stack = "";
+  throw mistake;
+}
 
 const volume = new docker.Volume("data", { name: `${prefix}-data` }, { retainOnDelete: true });
 const network = new docker.Network("network", {
