@@ -21,7 +21,7 @@ export async function vitestSuite(
   const folder = mkdtempSync(join(tmpdir(), "tunestack-results-"));
   const file = join(folder, "results.json");
   try {
-    const reporters = [options.follow ? "verbose" : "default", "./test/lib/vitest-reporter.ts"];
+    const reporters = [options.follow ? "verbose" : "dot", "./test/lib/vitest-reporter.ts"];
     const { code, output, seconds } = await runChild(
       process.execPath,
       ["node_modules/vitest/vitest.mjs", "run", "--project", project, ...reporters.map((name) => `--reporter=${name}`)],
