@@ -74,7 +74,8 @@ export function runProblems(inputs: StackInputs, accelerator: "cuda" | "cpu"): r
       path: "training.data",
       value: data.path,
       reason: "there is no such file or folder",
-      remedy: "give the path of a JSONL, JSON, CSV or Parquet file, of a folder of them, or hub:ID for a Hugging Face data set",
+      remedy:
+        "give the path of a JSONL, JSON, CSV or Parquet file, of a folder of them, or hub:ID for a Hugging Face data set",
     });
   }
   if (model?.kind === "host" && !model.exists) {
@@ -85,11 +86,15 @@ export function runProblems(inputs: StackInputs, accelerator: "cuda" | "cpu"): r
       remedy: "give the folder of a Hugging Face model, or the id of one, such as google/gemma-2-2b",
     });
   }
-  if (training.preset !== undefined && training.model === undefined) problems.push(...presetProblems(inputs, accelerator));
+  if (training.preset !== undefined && training.model === undefined)
+    problems.push(...presetProblems(inputs, accelerator));
   return problems;
 }
 
-function presetProblems({ settings, secretFiles, stack }: StackInputs, accelerator: "cuda" | "cpu"): readonly Problem[] {
+function presetProblems(
+  { settings, secretFiles, stack }: StackInputs,
+  accelerator: "cuda" | "cpu",
+): readonly Problem[] {
   const { preset } = settings.training;
   if (preset === undefined) return [];
   const facts = presetFacts(preset);
@@ -99,7 +104,8 @@ function presetProblems({ settings, secretFiles, stack }: StackInputs, accelerat
       path: "training.preset",
       value: preset,
       reason: `needs an NVIDIA GPU with ${facts.gpuMemoryGiB} GiB of memory, and this machine offers none to containers`,
-      remedy: "npm run doctor says what is missing; npm run train-custom -- --preset rehearsal trains a tiny model on the CPU",
+      remedy:
+        "npm run doctor says what is missing; npm run train-custom -- --preset rehearsal trains a tiny model on the CPU",
     });
   }
   if (facts.gated && secretFiles["hf-token"] === undefined) {

@@ -76,7 +76,12 @@ function portProblems(workload: Workload, naming: Naming, engine: EngineState): 
     const holder = engine.containers.find(({ hostPorts }) => hostPorts.includes(host));
     // A port that moves from one of our services to another is free by the time that it is bound.
     if (holder?.owner === naming.owner) return [];
-    const taken = holder !== undefined ? `the container ${holder.name}` : engine.takenPorts.includes(host) ? "another program" : undefined;
+    const taken =
+      holder !== undefined
+        ? `the container ${holder.name}`
+        : engine.takenPorts.includes(host)
+          ? "another program"
+          : undefined;
     if (taken === undefined || holder?.name === own) return [];
     return [
       {

@@ -106,7 +106,10 @@ function renderLabels(labels: Readonly<Record<string, string>>): { label: string
     .sort((a, b) => (a.label < b.label ? -1 : 1));
 }
 
-function renderMount(mount: Mount, resolve: Resolver): { type: string; source: Input<string>; target: string; readOnly: boolean } {
+function renderMount(
+  mount: Mount,
+  resolve: Resolver,
+): { type: string; source: Input<string>; target: string; readOnly: boolean } {
   switch (mount.kind) {
     case "volume":
       return { type: "volume", source: resolve.volume(mount.volume), target: mount.path, readOnly: mount.readOnly };

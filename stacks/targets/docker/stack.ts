@@ -77,7 +77,8 @@ export class DockerStack extends pulumi.ComponentResource {
   }
 
   private pulled(logicalName: string, reference: string): pulumi.Output<string> {
-    return new docker.RemoteImage(`${logicalName}-image`, { name: reference, keepLocally: true }, { parent: this }).imageId;
+    return new docker.RemoteImage(`${logicalName}-image`, { name: reference, keepLocally: true }, { parent: this })
+      .imageId;
   }
 
   private run(name: string, args: DockerStackArgs, resolve: Resolver, network: docker.Network): void {
@@ -106,7 +107,8 @@ function resolver(image: TunestackImage, volumes: ReadonlyMap<VolumeName, docker
   return {
     image: (reference: ImageReference) => {
       const built = reference.kind === "stage" ? image.references[reference.stage] : undefined;
-      if (built === undefined) throw new Error(`the plan uses an image that it does not build: ${JSON.stringify(reference)}`);
+      if (built === undefined)
+        throw new Error(`the plan uses an image that it does not build: ${JSON.stringify(reference)}`);
       return built;
     },
     volume: (volume) => {
