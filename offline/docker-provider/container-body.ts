@@ -181,8 +181,8 @@ function hostConfig(inputs: Properties): HostConfig {
           Hard: integer(one.hard) ?? 0,
         })),
       ),
-      CapAdd: capabilities ? [...strings(capabilities.adds)] : undefined,
-      CapDrop: capabilities ? [...strings(capabilities.drops)] : undefined,
+      CapAdd: some(strings(capabilities?.adds)),
+      CapDrop: some(strings(capabilities?.drops)),
       Devices: some(
         objects(inputs.devices).map((one) => ({
           PathOnHost: text(one.hostPath) ?? "",

@@ -213,7 +213,7 @@ function says(value: Value): boolean {
 const volatile = new Set(
   [
     "Id Created Pid StartedAt FinishedAt ResolvConfPath HostnamePath HostsPath LogPath Name Log Hostname",
-    "SandboxID SandboxKey NetworkID EndpointID IPAddress MacAddress Gateway GraphDriver Aliases HostPort",
+    "ExecIDs SandboxID SandboxKey NetworkID EndpointID IPAddress MacAddress Gateway GraphDriver Aliases HostPort",
   ]
     .join(" ")
     .split(" "),
