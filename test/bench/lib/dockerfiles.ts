@@ -1,0 +1,30 @@
+import { MARK } from "./cleanup.ts";
+
+const SHELL = 'SHELL ["/bin/bash", "-euo", "pipefail", "-c"]';
+const MARKED_SHELL = `SHELL ["/usr/bin/env", "${MARK}", "/bin/bash", "-euo", "pipefail", "-c"]`;
+
+/** Our Dockerfile without the order of its layers: the code comes first, so that every edit builds all that follows anew. */
+export function withoutLayerOrder(dockerfile: string): string {
+  if (!dockerfile.includes(SHELL)) throw new Error("the Dockerfile has no SHELL line to put the code behind");
+  return dockerfile.replace(SHELL, `${MARKED_SHELL}\nCOPY src /opt/tunestack/src`);
+}
+
+/** One stage on a base with compilers, pip and its cache: the image as it is written when size is nobody's concern. */
+export function withoutStages(base: string, pythonSet: "cu126" | "cpu"): string {
+  const locks = [`requirements.training-${pythonSet}.lock`, "requirements.dev.lock", "requirements.monitor.lock"];
+  const installs = locks.map(
+    (lock) => `/opt/venv/bin/pip install --no-deps --require-hashes --requirement /opt/tunestack/${lock}`,
+  );
+  return [
+    `FROM ${base}`,
+    MARKED_SHELL,
+    "ENV DEBIAN_FRONTEND=noninteractive",
+    "RUN apt-get update; apt-get install --yes build-essential git python3-dev python3-venv restic",
+    `COPY ${locks.join(" ")} /opt/tunestack/`,
+    `RUN python3 -m venv /opt/venv; ${installs.join("; ")}`,
+    "COPY bin /opt/tunestack/bin",
+    "COPY etc /opt/tunestack/etc",
+    "COPY src /opt/tunestack/src",
+    "",
+  ].join("\n");
+}
