@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, readFile, readlink, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { recipeFolder } from "../../offline/build.ts";
 import { findBuildx, provideBuildx } from "../../offline/buildx.ts";
 import { exists } from "../../offline/cache.ts";
+import { installOfficialCli } from "../../offline/official.ts";
 import { officialAddress, officialReachable } from "../../offline/reachable.ts";
 import { goRecipes, versions } from "../../offline/recipes.ts";
 import { ensureDockerProvider, ensureLanguageHost, ensurePulumiCli, madeHere } from "../../offline/setup.ts";
@@ -114,6 +115,34 @@ describe("what is there already", () => {
     await put(join(folder, "cache", await recipeFolder(goRecipes.pulumi), "pulumi"), "built");
     expect((await ensurePulumiCli(options())).origin).toBe("built");
     expect(await readFile(cli(), "utf8")).toBe("built");
+  });
+
+  it("is fetched again when Pulumi's download of a plugin was interrupted", async () => {
+    const plugin = join(
+      folder,
+      "home",
+      "plugins",
+      `resource-docker-v${versions.dockerPlugin}`,
+      "pulumi-resource-docker",
+    );
+    await put(plugin, "half of it");
+    expect((await ensureDockerProvider(options())).origin).toBe("present");
+    await writeFile(`${dirname(plugin)}.partial`, "");
+    expect((await ensureDockerProvider(options())).origin).toBe("built");
+    expect((await ensureDockerProvider(options())).origin).toBe("present");
+  });
+
+  it("gives way to the official CLI as a whole, once that is there as a whole", async () => {
+    await put(cli(), "built");
+    await put(join(dirname(cli()), "pulumi-language-nodejs"), "stand-in");
+    const home = { pulumiHome: join(folder, "home"), report: () => {} };
+    expect(await installOfficialCli(home, () => Promise.reject(new Error("cut off")))).toBe(false);
+    expect(await installOfficialCli(home, async () => {})).toBe(false);
+    expect(await readFile(cli(), "utf8")).toBe("built");
+    expect(await installOfficialCli(home, (root) => put(join(root, "bin", "pulumi"), "official"))).toBe(true);
+    expect(await readFile(cli(), "utf8")).toBe("official");
+    expect(await readdir(join(folder, "home", "versions"))).toEqual([versions.pulumi]);
+    expect(await readdir(dirname(cli()))).toEqual(["pulumi"]);
   });
 
   it("makes the stand-ins as programs which the engine can start", async () => {

@@ -14,11 +14,14 @@ import {
   type SetupOptions,
 } from "../../../offline/setup.ts";
 
-const source = fileURLToPath(new URL("../project", import.meta.url));
+const sources = {
+  project: fileURLToPath(new URL("../project", import.meta.url)),
+  "image-project": fileURLToPath(new URL("../image-project", import.meta.url)),
+};
 const modules = fileURLToPath(new URL("../../../node_modules", import.meta.url));
 
 /** No official host answers here, so that what is made here is what gets tested. */
-const closed = {
+export const closed = {
   addresses: {
     pulumi: "http://127.0.0.1:9/",
     "docker-plugin": "http://127.0.0.1:9/",
@@ -67,6 +70,8 @@ export function freePort(): Promise<number> {
 /** A copy of the test's Pulumi project in a folder of its own, with its own state. */
 export class Project {
   readonly folder: string;
+  /** Added to the environment of pulumi. */
+  environment: NodeJS.ProcessEnv = {};
   private readonly prefix: string;
 
   private constructor(folder: string, prefix: string) {
@@ -74,9 +79,14 @@ export class Project {
     this.prefix = prefix;
   }
 
-  static async create(home: string, prefix: string, settings: Readonly<Record<string, string>>): Promise<Project> {
+  static async create(
+    home: string,
+    prefix: string,
+    settings: Readonly<Record<string, string>>,
+    source: keyof typeof sources = "project",
+  ): Promise<Project> {
     const folder = await mkdtemp(join(tmpdir(), "tunestack-project-"));
-    await cp(source, folder, { recursive: true });
+    await cp(sources[source], folder, { recursive: true });
     await symlink(modules, join(folder, "node_modules"));
     await mkdir(join(folder, "state"));
     const project = new Project(folder, prefix);
@@ -102,6 +112,7 @@ export class Project {
         PULUMI_SKIP_UPDATE_CHECK: "true",
         PULUMI_STACK: "dev",
         PATH: `${cliFolder(home)}:${process.env.PATH ?? ""}`,
+        ...this.environment,
       },
     });
   }
