@@ -18,23 +18,24 @@ const SPEC = {
 await runCommand(async () => {
   const options = parseCommand(SPEC);
   readInputs(options.stack);
-  await setUp(options.stack);
+  const { accelerator } = await setUp(options.stack);
   setPersonal(options.stack, { profiles: undefined });
   const outputs = await up(options.stack);
   if (outputs.run !== undefined) await startAndFollow(outputs, outputs.run);
   const containers = new Containers(outputs);
   await waitForServices(containers, outputs);
   console.log(`\n${formatOverview(await readOverview(containers, outputs))}\n`);
-  console.log(nextSteps(options.stack));
+  console.log(nextSteps(options.stack, accelerator));
 });
 
-function nextSteps(stack: string): string {
+function nextSteps(stack: string, accelerator: "cuda" | "cpu"): string {
+  const preset = accelerator === "cuda" ? "gemma-2b" : "rehearsal";
   return [
     "next",
-    "  npm run train-custom -- --preset gemma-2b --data YOUR.jsonl   fine-tune on your own data",
-    "  npm run train-status                                          this screen again",
-    "  npm run restore -- list                                       the snapshots",
-    "  npx pulumi destroy                                            take it down; the volumes stay",
+    `  ${`npm run train-custom -- --preset ${preset} --data YOUR.jsonl`.padEnd(62)}fine-tune on your own data`,
+    `  ${"npm run train-status".padEnd(62)}this screen again`,
+    `  ${"npm run restore -- list".padEnd(62)}the snapshots`,
+    `  ${"npx pulumi destroy".padEnd(62)}take it down; the volumes stay`,
     `Jupyter's token stands in ${secretFile(stack, "jupyter-token")}`,
   ].join("\n");
 }

@@ -43,5 +43,10 @@ function presetNamed(name: string | undefined): PresetName | undefined {
   if (name === undefined) return undefined;
   const known = PRESET_NAMES.find((preset) => preset === name);
   if (known !== undefined) return known;
-  throw usageError({ path: "--preset", value: name, reason: "is not a preset", remedy: `use one of: ${PRESET_NAMES.join(", ")}` });
+  throw usageError({
+    path: "--preset",
+    value: name,
+    reason: "is not a preset",
+    remedy: `use one of: ${PRESET_NAMES.join(", ")}`,
+  });
 }

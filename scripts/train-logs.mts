@@ -21,7 +21,12 @@ await runCommand(async () => {
   if (outputs.run !== undefined) known.set("qlora-training", outputs.run.container);
   const container = known.get(wanted);
   if (container === undefined) {
-    throw usageError({ path: "SERVICE", value: wanted, reason: "is no service of this stack", remedy: `use one of: ${[...known.keys()].join(", ")}` });
+    throw usageError({
+      path: "SERVICE",
+      value: wanted,
+      reason: "is no service of this stack",
+      remedy: `use one of: ${[...known.keys()].join(", ")}`,
+    });
   }
   const containers = new Containers(outputs);
   const lines = lineCount(options.text("lines") ?? "100");
@@ -37,5 +42,10 @@ await runCommand(async () => {
 function lineCount(text: string): number {
   const lines = Number(text);
   if (Number.isInteger(lines) && lines >= 0) return lines;
-  throw usageError({ path: "--lines", value: text, reason: "is not a whole number", remedy: "write it as --lines 200" });
+  throw usageError({
+    path: "--lines",
+    value: text,
+    reason: "is not a whole number",
+    remedy: "write it as --lines 200",
+  });
 }

@@ -28,7 +28,10 @@ await runCommand(async () => {
     const { exitCode } = await containers.state(run.container);
     const status = await readRunStatus(containers, run.container, run.name);
     if (exitCode !== STOPPED_ON_REQUEST && exitCode !== 0) throw notSaved(run.name, exitCode, stopGrace);
-    return { said: `stopped at step ${status?.step ?? "?"}, checkpoint ${status?.last_checkpoint?.path ?? "none yet"}`, value: undefined };
+    return {
+      said: `stopped at step ${status?.step ?? "?"}, checkpoint ${status?.last_checkpoint?.path ?? "none yet"}`,
+      value: undefined,
+    };
   });
 });
 

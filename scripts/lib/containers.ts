@@ -41,10 +41,7 @@ export class Containers {
   }
 
   async state(name: string): Promise<ContainerState> {
-    const info = await this.client
-      .getContainer(name)
-      .inspect()
-      .catch(ifMissing(undefined));
+    const info = await this.client.getContainer(name).inspect().catch(ifMissing(undefined));
     if (info === undefined) return MISSING;
     const { State: state, RestartCount } = info;
     const reachable = state.Running && !state.Restarting;
@@ -52,7 +49,11 @@ export class Containers {
       exists: true,
       running: state.Running || state.Restarting,
       reachable,
-      health: reachable ? (state.Health?.Status ?? "running") : state.Restarting ? "restarting" : `exited (${state.ExitCode})`,
+      health: reachable
+        ? (state.Health?.Status ?? "running")
+        : state.Restarting
+          ? "restarting"
+          : `exited (${state.ExitCode})`,
       startedAt: state.StartedAt,
       exitCode: state.Running ? undefined : state.ExitCode,
       restarts: RestartCount,
@@ -62,15 +63,15 @@ export class Containers {
 
   /** A file's text, whether the container runs or not; undefined where there is none. */
   async readFile(container: string, path: string): Promise<string | undefined> {
-    const archive = await this.client
-      .getContainer(container)
-      .getArchive({ path })
-      .catch(ifMissing(undefined));
+    const archive = await this.client.getContainer(container).getArchive({ path }).catch(ifMissing(undefined));
     return archive === undefined ? undefined : await firstFile(archive);
   }
 
   /** Runs a program in a running container. */
-  async run(container: string, command: readonly string[]): Promise<{ exitCode: number; stdout: string; stderr: string }> {
+  async run(
+    container: string,
+    command: readonly string[],
+  ): Promise<{ exitCode: number; stdout: string; stderr: string }> {
     const execution = await this.client
       .getContainer(container)
       .exec({ Cmd: [...command], AttachStdout: true, AttachStderr: true });

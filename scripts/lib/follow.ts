@@ -18,7 +18,8 @@ export async function followRun(containers: Containers, run: RunOutput, report: 
     const state = await containers.state(run.container);
     const status = await readRunStatus(containers, run.container, run.name);
     // What stands there from before this start says nothing of it.
-    const current = status !== undefined && (state.startedAt === undefined || status.updated_at >= state.startedAt.slice(0, 19));
+    const current =
+      status !== undefined && (state.startedAt === undefined || status.updated_at >= state.startedAt.slice(0, 19));
     if (status !== undefined && current) report(progressLine(status));
     if (status?.state === "failed" && current) throw failed(run, status);
     if (!state.running) {
@@ -46,7 +47,9 @@ function failed(run: RunOutput, status: RunStatus): UserError {
 async function endedWithout(containers: Containers, run: RunOutput, exitCode: number | undefined): Promise<UserError> {
   const said = (await containers.lastLines(run.container, 8)).trim().replaceAll("\n", "\n    ");
   const reason =
-    exitCode === undefined ? "its container is gone" : `ended with exit code ${exitCode}${exitCode === 137 ? " (killed, or out of memory)" : ""}`;
+    exitCode === undefined
+      ? "its container is gone"
+      : `ended with exit code ${exitCode}${exitCode === 137 ? " (killed, or out of memory)" : ""}`;
   return new UserError(
     [
       {

@@ -66,7 +66,8 @@ export function parseCommand(spec: CommandSpec, argv: readonly string[] = proces
 }
 
 function allOptions(spec: CommandSpec): Readonly<Record<string, OptionSpec>> {
-  const json: Record<string, OptionSpec> = spec.json === true ? { json: { type: "boolean", help: "prints one JSON object" } } : {};
+  const json: Record<string, OptionSpec> =
+    spec.json === true ? { json: { type: "boolean", help: "prints one JSON object" } } : {};
   return { ...spec.options, ...json, ...COMMON };
 }
 
@@ -78,7 +79,8 @@ function parse(
   argv: readonly string[],
 ): { values: ParsedValues; positionals: readonly string[] } {
   const config: NonNullable<ParseArgsConfig["options"]> = {};
-  for (const [name, { type, multiple }] of Object.entries(options)) config[name] = { type, multiple: multiple ?? false };
+  for (const [name, { type, multiple }] of Object.entries(options))
+    config[name] = { type, multiple: multiple ?? false };
   try {
     const { values, positionals } = parseArgs({ args: [...argv], options: config, allowPositionals: true });
     return { values, positionals };

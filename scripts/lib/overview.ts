@@ -1,8 +1,8 @@
-import { chalk } from "zx";
 import { z } from "zod";
+import { chalk } from "zx";
 import type { ServiceOutput, StackOutputs } from "../../stacks/outputs.ts";
 import { formatBytes, formatDuration } from "../../stacks/settings/units.ts";
-import type { Containers, ContainerState } from "./containers.ts";
+import type { ContainerState, Containers } from "./containers.ts";
 import { progressLine, type RunStatus, readRunStatus } from "./run-status.ts";
 import { formatTable } from "./table.ts";
 
@@ -11,7 +11,9 @@ export interface Overview {
   readonly stack: string;
   readonly services: readonly (ServiceOutput & { readonly state: ContainerState })[];
   readonly leftOut: StackOutputs["leftOut"];
-  readonly run: { readonly name: string; readonly container: ContainerState; readonly status: RunStatus | undefined } | undefined;
+  readonly run:
+    | { readonly name: string; readonly container: ContainerState; readonly status: RunStatus | undefined }
+    | undefined;
   readonly device: DeviceSample | undefined;
   readonly backup: BackupStatus | undefined;
   readonly disk: { readonly freeBytes: number } | undefined;
@@ -42,7 +44,8 @@ export async function readOverview(containers: Containers, outputs: StackOutputs
     outputs.services.map(async (service) => ({ ...service, state: await containers.state(service.container) })),
   );
   const { run } = outputs;
-  const reader = services.find(({ name, state }) => name === "gpu-monitor" && state.exists)?.container ?? run?.container;
+  const reader =
+    services.find(({ name, state }) => name === "gpu-monitor" && state.exists)?.container ?? run?.container;
   return {
     stack: outputs.stack,
     services,
@@ -75,8 +78,13 @@ async function readBackup(containers: Containers, container: string): Promise<Ba
 }
 
 /** Room on the disk that holds the volumes. */
-async function readDisk(containers: Containers, services: Overview["services"]): Promise<{ freeBytes: number } | undefined> {
-  const any = services.find(({ name, state }) => (name === "gpu-monitor" || name === "training-backup") && state.reachable);
+async function readDisk(
+  containers: Containers,
+  services: Overview["services"],
+): Promise<{ freeBytes: number } | undefined> {
+  const any = services.find(
+    ({ name, state }) => (name === "gpu-monitor" || name === "training-backup") && state.reachable,
+  );
   if (any === undefined) return undefined;
   const { stdout, exitCode } = await containers.run(any.container, ["df", "--output=avail", "-B1", "/logs"]);
   const freeBytes = Number(stdout.trim().split("\n").at(-1));
@@ -95,7 +103,12 @@ function parsed<T>(schema: z.ZodType<T>, text: string): T | undefined {
 /** The screen as text. `followHint` adds how each service is followed. */
 export function formatOverview(overview: Overview): string {
   const rows = [
-    ...overview.services.map(({ name, url, state }) => [name, url ?? "–", colouredHealth(state.health), `npm run train-logs -- ${name}`]),
+    ...overview.services.map(({ name, url, state }) => [
+      name,
+      url ?? "–",
+      colouredHealth(state.health),
+      `npm run train-logs -- ${name}`,
+    ]),
     ...overview.leftOut.map(({ service, reason }) => [service, "–", chalk.yellow("left out"), reason]),
   ];
   return [
@@ -151,7 +164,12 @@ function deviceText(sample: DeviceSample): string {
 
 function backupText({ last_success, last_snapshot_id, last_drill }: BackupStatus): string {
   if (last_success == null) return "none yet";
-  const drill = last_drill == null ? "not drilled yet" : last_drill.ok ? `restore drilled ${ago(last_drill.at)}` : chalk.red("the last restore drill failed");
+  const drill =
+    last_drill == null
+      ? "not drilled yet"
+      : last_drill.ok
+        ? `restore drilled ${ago(last_drill.at)}`
+        : chalk.red("the last restore drill failed");
   return `snapshot ${last_snapshot_id?.slice(0, 8) ?? ""} ${ago(last_success)}, ${drill}`;
 }
 

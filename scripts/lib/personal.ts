@@ -1,8 +1,8 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { Document, isMap, parseDocument } from "yaml";
-import { personalStackFile } from "../../stacks/settings/load.ts";
 import type { RawSettings } from "../../stacks/settings/layers.ts";
+import { personalStackFile } from "../../stacks/settings/load.ts";
 import { PROJECT_DIR } from "./project.ts";
 
 /**
@@ -31,5 +31,7 @@ export function getPersonal(stack: string, key: string): RawSettings | readonly 
   const content: unknown = parseDocument(readFileSync(file, "utf8")).toJS();
   if (typeof content !== "object" || content === null || !("config" in content)) return undefined;
   const { config } = content;
-  return typeof config === "object" && config !== null ? (config as Record<string, RawSettings>)[`tunestack:${key}`] : undefined;
+  return typeof config === "object" && config !== null
+    ? (config as Record<string, RawSettings>)[`tunestack:${key}`]
+    : undefined;
 }

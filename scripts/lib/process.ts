@@ -10,7 +10,12 @@ export async function runQuietly(
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},
 ): Promise<string> {
-  const quiet = $({ quiet: true, nothrow: true, env: { ...process.env, ...environment }, stdio: ["ignore", "pipe", "pipe"] });
+  const quiet = $({
+    quiet: true,
+    nothrow: true,
+    env: { ...process.env, ...environment },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const result = await quiet`${program} ${[...args]}`;
   if (result.exitCode === 0) return result.stdout;
   const said = `${result.stdout}\n${result.stderr}`.trim().split("\n").slice(-8).join("\n    ");

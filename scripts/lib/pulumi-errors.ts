@@ -44,17 +44,20 @@ const KNOWN: readonly Known[] = [
     problem: () => ({
       path: "disk",
       reason: "is full",
-      remedy: "free some (docker image prune, docker builder prune), then the same command again: it goes on where it stopped",
+      remedy:
+        "free some (docker image prune, docker builder prune), then the same command again: it goes on where it stopped",
     }),
     exitCode: EXIT.machine,
   },
   {
-    pattern: /(?:failed to resolve source metadata for|pull access denied for|Unable to read Docker image into resource[^:]*:|unable to pull image) ?([^\s:]+[^\s]*)/,
+    pattern:
+      /(?:failed to resolve source metadata for|pull access denied for|Unable to read Docker image into resource[^:]*:|unable to pull image) ?([^\s:]+[^\s]*)/,
     problem: (_stack, match) => ({
       path: "image",
       value: match[1],
       reason: "cannot be pulled from its registry",
-      remedy: "check its name and your network; where the registry cannot be reached, npm start makes a base image without it",
+      remedy:
+        "check its name and your network; where the registry cannot be reached, npm start makes a base image without it",
     }),
     exitCode: EXIT.network,
   },
@@ -110,7 +113,11 @@ function ownProblems(text: string): UserError | undefined {
     block.push(line.slice(indent));
   }
   const subject = start[2] ?? "settings";
-  return new ReportedError([start[1], ...block].join("\n"), subject === "Docker engine" ? EXIT.machine : EXIT.settings, subject);
+  return new ReportedError(
+    [start[1], ...block].join("\n"),
+    subject === "Docker engine" ? EXIT.machine : EXIT.settings,
+    subject,
+  );
 }
 
 /** Problems that were formatted already, on the other side of Pulumi. */

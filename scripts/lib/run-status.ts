@@ -1,5 +1,5 @@
-import { chalk } from "zx";
 import { z } from "zod";
+import { chalk } from "zx";
 import { formatBytes, formatDuration } from "../../stacks/settings/units.ts";
 import type { Containers } from "./containers.ts";
 
@@ -31,7 +31,11 @@ const runStatusSchema = z.object({
 export type RunStatus = z.output<typeof runStatusSchema>;
 
 /** The status of a run; undefined before it has written one. */
-export async function readRunStatus(containers: Containers, container: string, run: string): Promise<RunStatus | undefined> {
+export async function readRunStatus(
+  containers: Containers,
+  container: string,
+  run: string,
+): Promise<RunStatus | undefined> {
   const text = await containers.readFile(container, `/logs/${run}/status.json`);
   if (text === undefined || text === "") return undefined;
   const parsed = runStatusSchema.safeParse(JSON.parse(text));

@@ -1,11 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import {
-  type EngineEvent,
-  LocalWorkspace,
-  PulumiCommand,
-  Stack,
-} from "@pulumi/pulumi/automation/index.js";
+import { type EngineEvent, LocalWorkspace, PulumiCommand, Stack } from "@pulumi/pulumi/automation/index.js";
 import type { StackOutputs } from "../../stacks/outputs.ts";
 import { loadStack, type StackInputs } from "../../stacks/settings/load.ts";
 import { EXIT, machineError, UserError } from "./errors.ts";
@@ -142,5 +137,10 @@ function isCustom(type: string): boolean {
 }
 
 function shortName(urn: string): string {
-  return urn.split("::").at(-1)?.replace(/^tunestack-/, "") ?? urn;
+  return (
+    urn
+      .split("::")
+      .at(-1)
+      ?.replace(/^tunestack-/, "") ?? urn
+  );
 }

@@ -14,7 +14,10 @@ const FRAMES = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "
  * seconds. On a terminal the line moves while the step goes on; elsewhere a step that takes long says so now and then.
  * @param body returns what came of it, in a few words. Example: `already there`.
  */
-export async function step<T>(title: string, body: (report: Report) => Promise<{ said: string; value: T }>): Promise<T> {
+export async function step<T>(
+  title: string,
+  body: (report: Report) => Promise<{ said: string; value: T }>,
+): Promise<T> {
   const started = Date.now();
   const line = process.stderr.isTTY ? terminalLine(title, started) : quietLine(title, started);
   try {

@@ -1,8 +1,6 @@
 /** Rows under a header, each column as wide as its widest cell. Cells may hold colour; its codes take no room. */
 export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = header.map((title, column) =>
-    Math.max(width(title), ...rows.map((row) => width(row[column] ?? ""))),
-  );
+  const widths = header.map((title, column) => Math.max(width(title), ...rows.map((row) => width(row[column] ?? ""))));
   const line = (cells: readonly string[]) =>
     cells
       .map((cell, column) => cell + " ".repeat((widths[column] ?? 0) - width(cell)))

@@ -158,7 +158,12 @@ export function parseSettings(pairs: readonly string[]): Record<string, string> 
   const wrong = pairs.filter((pair) => !/^[a-z][a-z0-9_.]*=/.test(pair));
   if (wrong.length > 0) {
     throw new UserError(
-      wrong.map((pair) => ({ path: "--set", value: pair, reason: "is not key=value", remedy: "write it as --set max_steps=200" })),
+      wrong.map((pair) => ({
+        path: "--set",
+        value: pair,
+        reason: "is not key=value",
+        remedy: "write it as --set max_steps=200",
+      })),
       EXIT.settings,
       "command line",
     );

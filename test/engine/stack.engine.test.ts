@@ -12,6 +12,7 @@ import { bringUp, openStack, readOutputs } from "../../scripts/lib/stack.ts";
 import { startAndFollow, up } from "../../scripts/lib/train.ts";
 import { waitForServices } from "../../scripts/lib/wait.ts";
 import type { RunOutput, StackOutputs } from "../../stacks/outputs.ts";
+import { keepPicture, openBrowser } from "./browser.ts";
 import { ENGINE, freePorts, freshStack, type TestStack } from "./test-stack.ts";
 
 const silent = () => undefined;
@@ -93,7 +94,8 @@ describe("the stack", () => {
 
   test("has every service healthy", async () => {
     await waitForServices(ENGINE, outputs);
-    for (const { name, container: id } of outputs.services) expect((await ENGINE.state(id)).health, name).toBe("healthy");
+    for (const { name, container: id } of outputs.services)
+      expect((await ENGINE.state(id)).health, name).toBe("healthy");
   });
 
   test("changes nothing when nothing changed, and does not start the finished run again", async () => {
@@ -154,6 +156,47 @@ describe("the services", () => {
   });
 });
 
+describe("the pages, in a browser", () => {
+  let browser: Awaited<ReturnType<typeof openBrowser>>;
+  beforeAll(async () => {
+    browser = await openBrowser();
+  });
+  afterAll(async () => {
+    if ("close" in browser) await browser.close();
+  });
+
+  test("JupyterLab opens with the token, and asks for it without", async (context) => {
+    if ("missing" in browser) return context.skip(browser.missing);
+    const page = await browser.newPage();
+    await page.goto(url("jupyter"));
+    expect(await page.getByText("Token authentication is enabled").count()).toBe(1);
+    const token = readFileSync(secretFile(test1.name, "jupyter-token"), "utf8").trim();
+    await page.goto(`${url("jupyter")}?token=${token}`);
+    await page.getByText("Python 3 (ipykernel)").first().waitFor({ timeout: 60_000 });
+    await keepPicture(page, "jupyter");
+    await page.close();
+  });
+
+  test("TensorBoard draws the loss of the run", async (context) => {
+    if ("missing" in browser) return context.skip(browser.missing);
+    const page = await browser.newPage();
+    await page.goto(`${url("tensorboard")}?tagFilter=train%2Floss#timeseries`);
+    // The card's title is the tag, its group apart; its line is drawn on a canvas.
+    await page.getByText("/loss", { exact: true }).first().waitFor({ timeout: 60_000 });
+    expect(await page.getByText("first/tensorboard").count()).toBeGreaterThan(0);
+    await keepPicture(page, "tensorboard");
+    await page.close();
+  });
+
+  test("gpu-monitor's metrics are a page", async (context) => {
+    if ("missing" in browser) return context.skip(browser.missing);
+    const page = await browser.newPage();
+    await page.goto(url("gpu-monitor"));
+    expect(await page.innerText("body")).toContain("tunestack_");
+    await page.close();
+  });
+});
+
 describe("a run", () => {
   test("goes on from its newest checkpoint after a kill, and ends with the same loss", async () => {
     const first = await readRunStatus(ENGINE, run().container, "first");
@@ -184,7 +227,10 @@ describe("a run", () => {
 
   test("stops cleanly, with a checkpoint and an exit code of its own", async () => {
     await expect
-      .poll(async () => (await readRunStatus(ENGINE, run().container, "long"))?.step ?? 0, { timeout: 180_000, interval: 200 })
+      .poll(async () => (await readRunStatus(ENGINE, run().container, "long"))?.step ?? 0, {
+        timeout: 180_000,
+        interval: 200,
+      })
       .toBeGreaterThanOrEqual(2);
     await ENGINE.client.getContainer(run().container).stop({ t: 120 });
     const status = await readRunStatus(ENGINE, run().container, "long");
@@ -196,7 +242,13 @@ describe("a run", () => {
 
 describe("backup and restore", () => {
   const hashes = async () =>
-    (await ENGINE.run(container("training-backup"), ["sh", "-c", "cd /checkpoints/first && find . -type f ! -name '.lock' | sort | xargs sha256sum"])).stdout;
+    (
+      await ENGINE.run(container("training-backup"), [
+        "sh",
+        "-c",
+        "cd /checkpoints/first && find . -type f ! -name '.lock' | sort | xargs sha256sum",
+      ])
+    ).stdout;
 
   test("bring a lost run back byte for byte", async () => {
     const backup = ["python", "-m", "tunestack_train.backup"];
@@ -206,7 +258,13 @@ describe("backup and restore", () => {
     expect(before).toMatch(/adapter_model\.safetensors/);
     await ENGINE.run(container("training-backup"), ["rm", "-rf", "/checkpoints/first"]);
     expect(await hashes()).toBe("");
-    const restored = await ENGINE.run(container("training-backup"), [...backup, "restore", "--run=first", "--include=checkpoints", "--json"]);
+    const restored = await ENGINE.run(container("training-backup"), [
+      ...backup,
+      "restore",
+      "--run=first",
+      "--include=checkpoints",
+      "--json",
+    ]);
     expect(restored.exitCode, restored.stderr + restored.stdout).toBe(0);
     expect(await hashes()).toBe(before);
   });
@@ -271,21 +329,30 @@ describe("what is in the way", () => {
   });
 
   test("a wrong passphrase is told as such", async () => {
-    const { LocalWorkspace, PulumiCommand, Stack: AutomationStack } = await import("@pulumi/pulumi/automation/index.js");
+    const {
+      LocalWorkspace,
+      PulumiCommand,
+      Stack: AutomationStack,
+    } = await import("@pulumi/pulumi/automation/index.js");
     const { PROJECT_DIR, PULUMI_HOME, PULUMI_ROOT, pulumiEnvironment } = await import("../../scripts/lib/project.ts");
     const { explainPulumi } = await import("../../scripts/lib/pulumi-errors.ts");
     const workspace = await LocalWorkspace.create({
       workDir: PROJECT_DIR,
       pulumiHome: PULUMI_HOME,
       pulumiCommand: await PulumiCommand.get({ root: PULUMI_ROOT }),
-      envVars: { ...pulumiEnvironment({ PATH: process.env["PATH"], PULUMI_CONFIG_PASSPHRASE: "" }), PULUMI_CONFIG_PASSPHRASE: "wrong" },
+      envVars: {
+        ...pulumiEnvironment({ PATH: process.env["PATH"], PULUMI_CONFIG_PASSPHRASE: "" }),
+        PULUMI_CONFIG_PASSPHRASE: "wrong",
+      },
     });
     const wrong = await AutomationStack.select(test1.name, workspace);
     const error = await wrong.up({ suppressProgress: true }).then(
       () => undefined,
       (reason: unknown) => reason,
     );
-    expect(explainPulumi(test1.name, error)?.message).toMatch(/made with another passphrase[^]*\.tunestack\/passphrase/);
+    expect(explainPulumi(test1.name, error)?.message).toMatch(
+      /made with another passphrase[^]*\.tunestack\/passphrase/,
+    );
   });
 });
 

@@ -23,7 +23,8 @@ const KEYRING = "/usr/share/keyrings/nvidia-container-toolkit.asc";
 const SOURCES = "/etc/apt/sources.list.d/nvidia-container-toolkit.list";
 
 export async function readGpu(): Promise<GpuFacts> {
-  const toolkit = (await which("nvidia-container-runtime-hook", { nothrow: true })) ?? (await which("nvidia-ctk", { nothrow: true }));
+  const toolkit =
+    (await which("nvidia-container-runtime-hook", { nothrow: true })) ?? (await which("nvidia-ctk", { nothrow: true }));
   return { driver: readDriver(), toolkit: toolkit !== null };
 }
 
@@ -96,7 +97,8 @@ async function fetchKey(): Promise<string> {
       path: "nvidia-container-toolkit",
       value: address,
       reason: `cannot be fetched: ${error instanceof Error ? error.message : String(error)}`,
-      remedy: "give this machine access to NVIDIA's repository, or train on the CPU: npx pulumi config set tunestack:accelerator cpu",
+      remedy:
+        "give this machine access to NVIDIA's repository, or train on the CPU: npx pulumi config set tunestack:accelerator cpu",
     });
   }
 }

@@ -19,16 +19,23 @@ export async function installPackages() {
   if (major < LEAST_NODE) {
     fail(`Node ${process.versions.node} is too old`, `install Node ${LEAST_NODE} or later: https://nodejs.org`);
   }
-  const lock = createHash("sha256").update(readFileSync(join(PROJECT_DIR, "package-lock.json"))).digest("hex");
+  const lock = createHash("sha256")
+    .update(readFileSync(join(PROJECT_DIR, "package-lock.json")))
+    .digest("hex");
   if (!existsSync(STAMP) || readFileSync(STAMP, "utf8") !== lock) {
     const started = Date.now();
     console.error("… npm packages");
     const npm = await capture("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
     if (npm.code !== 0) {
-      fail(`npm ci ended with exit code ${npm.code}:\n${npm.output.trim()}`, "check the network and npm's registry setting, then type the same command again");
+      fail(
+        `npm ci ended with exit code ${npm.code}:\n${npm.output.trim()}`,
+        "check the network and npm's registry setting, then type the same command again",
+      );
     }
     writeFileSync(STAMP, lock);
-    console.error(`✓ ${"npm packages".padEnd(24)} installed by the lock (${Math.round((Date.now() - started) / 1000)} s)`);
+    console.error(
+      `✓ ${"npm packages".padEnd(24)} installed by the lock (${Math.round((Date.now() - started) / 1000)} s)`,
+    );
   }
   return { run: runTypeScript };
 }

@@ -12,8 +12,8 @@ import {
   type SetupOptions,
 } from "../../../offline/setup.ts";
 import { type MachineFacts, machineFile, readMachineFacts } from "../../../stacks/settings/machine.ts";
-import { engineClient } from "../../../stacks/targets/docker/engine.ts";
 import { formatBytes } from "../../../stacks/settings/units.ts";
+import { engineClient } from "../../../stacks/targets/docker/engine.ts";
 import { EXIT, UserError } from "../errors.ts";
 import { CACHE_DIR, PROJECT_DIR, PULUMI_HOME } from "../project.ts";
 import { step } from "../steps.ts";
@@ -50,7 +50,11 @@ export async function setUp(stack: string): Promise<MachineFacts> {
 }
 
 async function installTools(): Promise<void> {
-  const options = (report: SetupOptions["report"]): SetupOptions => ({ pulumiHome: PULUMI_HOME, cacheDir: CACHE_DIR, report });
+  const options = (report: SetupOptions["report"]): SetupOptions => ({
+    pulumiHome: PULUMI_HOME,
+    cacheDir: CACHE_DIR,
+    report,
+  });
   const tools: readonly (readonly [string, (options: SetupOptions) => Promise<{ readonly origin: string }>])[] = [
     ["Pulumi CLI", ensurePulumiCli],
     ["Node language host", ensureLanguageHost],
@@ -59,7 +63,10 @@ async function installTools(): Promise<void> {
     ["buildx", ensureBuildx],
   ];
   for (const [title, ensure] of tools) {
-    await step(title, async (report) => ({ said: originText((await ensure(options(report))).origin), value: undefined }));
+    await step(title, async (report) => ({
+      said: originText((await ensure(options(report))).origin),
+      value: undefined,
+    }));
   }
 }
 
@@ -87,10 +94,19 @@ async function findBase(accelerator: "cuda" | "cpu"): Promise<MachineFacts> {
     const before = readMachineFacts(PROJECT_DIR);
     if (existsSync(machineFile(PROJECT_DIR)) && before.baseImage === undefined) {
       // A network that is away for a while is no reason to build everything anew on another base.
-      return { said: `from its registry, as before (${REGISTRY} does not answer now)`, value: { ...before, accelerator } };
+      return {
+        said: `from its registry, as before (${REGISTRY} does not answer now)`,
+        value: { ...before, accelerator },
+      };
     }
     const base = await ensureBaseImage({ cacheDir: CACHE_DIR, report });
-    const facts: MachineFacts = { schema: 1, checkedAt, accelerator, baseImage: base.tag, unreachableRegistries: [REGISTRY] };
+    const facts: MachineFacts = {
+      schema: 1,
+      checkedAt,
+      accelerator,
+      baseImage: base.tag,
+      unreachableRegistries: [REGISTRY],
+    };
     return { said: `${base.tag}, since ${REGISTRY} does not answer`, value: facts };
   });
 }
