@@ -52,6 +52,7 @@ export async function inPythonImage(command: readonly string[], options: Contain
     ...["run", "--rm", "--init", "--read-only", "--cap-drop", "ALL", "--shm-size", "1g"],
     // The fake driver library of the tests is built there and loaded from there.
     ...["--tmpfs", "/tmp:rw,exec,nosuid,nodev,mode=1777"],
+    ...["--tmpfs", `${SMALL_DISK}:rw,nosuid,nodev,size=9m,mode=1777`],
     ...["--tmpfs", "/home/tunestack:rw,nosuid,nodev,uid=1000,gid=1000,mode=0700"],
     ...Object.entries(mounts).flatMap(([path, source]) => ["--volume", `${source}:${path}:ro`]),
     ...(options.out === undefined ? [] : ["--volume", `${options.out}:/out`]),
@@ -62,7 +63,11 @@ export async function inPythonImage(command: readonly string[], options: Contain
   ]);
 }
 
+/** A disk that a test fills. */
+const SMALL_DISK = "/small-disk";
+
 const ENVIRONMENT = {
+  TUNESTACK_TEST_SMALL_DISK: SMALL_DISK,
   RUFF_CACHE_DIR: "/tmp/ruff",
   MYPY_CACHE_DIR: "/tmp/mypy",
   HYPOTHESIS_STORAGE_DIRECTORY: "/tmp/hypothesis",
