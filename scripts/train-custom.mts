@@ -21,7 +21,7 @@ const SPEC = {
 
 await runCommand(async () => {
   const options = parseCommand(SPEC);
-  const model = options.text("model") ?? process.env["MODEL"];
+  const model = options.text("model") ?? process.env.MODEL;
   const preset = presetNamed(options.text("preset"));
   if (model === undefined && preset === undefined) {
     throw usageError({
@@ -34,7 +34,7 @@ await runCommand(async () => {
     name: options.text("name"),
     preset,
     model,
-    data: options.text("data") ?? process.env["DATA"],
+    data: options.text("data") ?? process.env.DATA,
     set: parseSettings(options.list("set")),
   });
 });

@@ -56,8 +56,8 @@ export function parseCommand(spec: CommandSpec, argv: readonly string[] = proces
     });
   }
   return {
-    stack: typeof values["stack"] === "string" ? values["stack"] : (process.env["STACK"] ?? DEFAULT_STACK),
-    json: values["json"] === true,
+    stack: typeof values.stack === "string" ? values.stack : (process.env.STACK ?? DEFAULT_STACK),
+    json: values.json === true,
     operands: positionals,
     text: (name) => (typeof values[name] === "string" ? values[name] : undefined),
     list: (name) => (Array.isArray(values[name]) ? values[name].map(String) : []),

@@ -40,7 +40,7 @@ export async function runPreset(preset: PresetName): Promise<never> {
       name: options.text("name"),
       preset,
       model: undefined,
-      data: options.text("data") ?? process.env["DATA"],
+      data: options.text("data") ?? process.env.DATA,
       set: parseSettings(options.list("set")),
     });
   });

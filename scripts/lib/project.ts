@@ -8,7 +8,7 @@ export { PASSPHRASE_FILE, PROJECT_DIR, PULUMI_HOME, PULUMI_ROOT, pulumiEnvironme
 export const PERSONAL_DIR = join(PROJECT_DIR, ".tunestack");
 
 /** Builds that clones share; removing it costs time and nothing else. */
-export const CACHE_DIR = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "tunestack");
+export const CACHE_DIR = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "tunestack");
 
 /** Stack that commands work on where none is named. */
 export const DEFAULT_STACK = "dev";

@@ -11,7 +11,7 @@ interface Known {
 /** Failures that a person meets, by Pulumi's own words. The first that matches counts. */
 const KNOWN: readonly Known[] = [
   {
-    pattern: /the stack is currently locked by \d+ lock\(s\)(?:[^]*?(created by [^\n]*))?/,
+    pattern: /the stack is currently locked by \d+ lock\(s\)(?:[\s\S]*?(created by [^\n]*))?/,
     problem: (stack, match) => ({
       path: `stack ${stack}`,
       value: match[1],

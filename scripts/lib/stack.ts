@@ -71,7 +71,7 @@ export async function takeDown(stack: Stack, report: Report): Promise<number> {
 /** The outputs of the last `up`; undefined for a stack that was never brought up. */
 export async function readOutputs(stack: Stack): Promise<StackOutputs | undefined> {
   const outputs = await explaining(stack.name, () => stack.outputs());
-  const value: unknown = outputs["tunestack"]?.value;
+  const value: unknown = outputs.tunestack?.value;
   if (value === undefined) return undefined;
   if (isOutputs(value)) return value;
   throw new UserError(

@@ -136,8 +136,8 @@ export function defaultName({ preset, model }: Pick<RunRequest, "preset" | "mode
 
 /** A token from the environment, or from Hugging Face's own file, is kept for the stack's containers. */
 function takeToken(stack: string): void {
-  const file = join(process.env["HF_HOME"] ?? join(homedir(), ".cache", "huggingface"), "token");
-  const token = process.env["HF_TOKEN"] ?? (existsSync(file) ? readFileSync(file, "utf8").trim() : undefined);
+  const file = join(process.env.HF_HOME ?? join(homedir(), ".cache", "huggingface"), "token");
+  const token = process.env.HF_TOKEN ?? (existsSync(file) ? readFileSync(file, "utf8").trim() : undefined);
   if (token === undefined || token === "") return;
   const kept = secretFile(stack, "hf-token");
   if (existsSync(kept) && readFileSync(kept, "utf8").trim() === token) return;

@@ -32,11 +32,11 @@ export function pulumiEnvironment(environment) {
     PULUMI_SKIP_UPDATE_CHECK: "true",
     // The salt of the secrets is also in the state, so that a lost personal stack file is no loss.
     PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER: "true",
-    PATH: `${bin}:${environment["PATH"] ?? ""}`,
+    PATH: `${bin}:${environment.PATH ?? ""}`,
   };
   // Where the person has no buildx, set-up made one and a Docker configuration folder that reads the person's own.
   if (existsSync(DOCKER_CONFIG)) ours.DOCKER_CONFIG = DOCKER_CONFIG;
   const passphraseGiven =
-    environment["PULUMI_CONFIG_PASSPHRASE"] !== undefined || environment["PULUMI_CONFIG_PASSPHRASE_FILE"] !== undefined;
+    environment.PULUMI_CONFIG_PASSPHRASE !== undefined || environment.PULUMI_CONFIG_PASSPHRASE_FILE !== undefined;
   return passphraseGiven ? ours : { ...ours, PULUMI_CONFIG_PASSPHRASE_FILE: PASSPHRASE_FILE };
 }

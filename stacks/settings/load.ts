@@ -96,7 +96,7 @@ function settingsLayers({ projectDir, stack, environment, pulumiConfig, override
   const source = "pulumi config";
   if (pulumiConfig !== undefined) layers.push({ source, values: fromPulumiConfig(pulumiConfig) });
   else if (existsSync(personal)) layers.push({ source, values: readStackFile(personal) });
-  const engine = environment["DOCKER_HOST"];
+  const engine = environment.DOCKER_HOST;
   if (engine !== undefined && engine !== "")
     layers.push({ source: "DOCKER_HOST", values: { docker: { host: engine } } });
   if (override !== undefined) layers.push(override);
@@ -117,7 +117,7 @@ function readStackFile(file: string): RawSettings {
     );
   }
   const content: unknown = document.toJS();
-  const config = isRecord(content) ? content["config"] : undefined;
+  const config = isRecord(content) ? content.config : undefined;
   if (config === undefined || config === null) return {};
   if (!isRecord(config)) {
     throw new SettingsError([

@@ -82,7 +82,7 @@ function reasonAndRemedy(issue: Issue, value: unknown): { reason: string; remedy
         return { reason: "is no URL", remedy: "write it in full, such as https://mirror.example/simple" };
       return { reason: issue.message, remedy: "see the keys and examples in Pulumi.yaml" };
     case "custom": {
-      const remedy: unknown = issue.params?.["remedy"];
+      const remedy: unknown = issue.params?.remedy;
       return { reason: issue.message, remedy: typeof remedy === "string" ? remedy : "see the keys in Pulumi.yaml" };
     }
     default:

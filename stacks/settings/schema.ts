@@ -156,7 +156,7 @@ export const settingsSchema = z
 
 /** These two are told together with whatever else is wrong. */
 function hasTraining({ value }: { readonly value: unknown }): boolean {
-  return isRecord(value) && isRecord(value["training"]);
+  return isRecord(value) && isRecord(value.training);
 }
 
 /** Everything a person can set, checked, with sizes in bytes and times in seconds. */

@@ -281,7 +281,7 @@ describe("what is in the way", () => {
       const services = getPersonal(other.name, "services") as Record<string, object>;
       setPersonal(other.name, { services: { ...services, jupyter: { port: taken } } });
       await expect(up(other.name)).rejects.toThrow(
-        new RegExp(`services\\.jupyter\\.port = ${taken}[^]*is in use by another program[^]*config set --path`),
+        new RegExp(`services\\.jupyter\\.port = ${taken}[\s\S]*is in use by another program[\s\S]*config set --path`),
       );
       expect(await ENGINE.client.listContainers({ all: true, filters: { name: ["^/test-port-"] } })).toEqual([]);
     } finally {
@@ -294,7 +294,7 @@ describe("what is in the way", () => {
     const other = await freshStack("test-name", { profiles: ["monitor"] });
     try {
       setPersonal(other.name, { docker: { prefix: test1.prefix } });
-      await expect(up(other.name)).rejects.toThrow(/the name is taken by the stack test-engine@[^]*set docker\.prefix/);
+      await expect(up(other.name)).rejects.toThrow(/the name is taken by the stack test-engine@[\s\S]*set docker\.prefix/);
     } finally {
       setPersonal(other.name, { docker: { prefix: other.prefix } });
       await other.remove();
@@ -324,7 +324,7 @@ describe("what is in the way", () => {
     const { hostname } = await import("node:os");
     const lock = { pid: 999_999, username: "someone", hostname: hostname(), timestamp: new Date().toISOString() };
     writeFileSync(`${folder}/5f0c3f2e-0000-4000-8000-000000000000.json`, JSON.stringify(lock));
-    await expect(bringUp(stack, silent)).rejects.toThrow(/is locked[^]*npx pulumi cancel/);
+    await expect(bringUp(stack, silent)).rejects.toThrow(/is locked[\s\S]*npx pulumi cancel/);
     await up(test1.name);
   });
 
@@ -341,7 +341,7 @@ describe("what is in the way", () => {
       pulumiHome: PULUMI_HOME,
       pulumiCommand: await PulumiCommand.get({ root: PULUMI_ROOT }),
       envVars: {
-        ...pulumiEnvironment({ PATH: process.env["PATH"], PULUMI_CONFIG_PASSPHRASE: "" }),
+        ...pulumiEnvironment({ PATH: process.env.PATH, PULUMI_CONFIG_PASSPHRASE: "" }),
         PULUMI_CONFIG_PASSPHRASE: "wrong",
       },
     });
@@ -351,7 +351,7 @@ describe("what is in the way", () => {
       (reason: unknown) => reason,
     );
     expect(explainPulumi(test1.name, error)?.message).toMatch(
-      /made with another passphrase[^]*\.tunestack\/passphrase/,
+      /made with another passphrase[\s\S]*\.tunestack\/passphrase/,
     );
   });
 });

@@ -18,12 +18,15 @@ export interface ChildOptions {
 }
 
 const running = new Set<ChildProcess>();
+/** Somebody pressed Ctrl-C: nothing is started any more, and nobody is told that what ran has ended. */
+let interrupted = false;
 const GRACE_MS = 10_000;
 
 /** Runs a program in a process group of its own, so that what it starts ends with it. */
 export function runChild(program: string, args: readonly string[], options: ChildOptions): Promise<Ended> {
   const started = Date.now();
   return new Promise((resolve) => {
+    if (interrupted) return;
     const child = spawn(program, args, {
       cwd: options.cwd,
       env: { ...process.env, ...options.environment },
@@ -41,7 +44,7 @@ export function runChild(program: string, args: readonly string[], options: Chil
     }
     const end = (code: number) => {
       running.delete(child);
-      resolve({ code, output: parts.join(""), seconds: (Date.now() - started) / 1000 });
+      if (!interrupted) resolve({ code, output: parts.join(""), seconds: (Date.now() - started) / 1000 });
     };
     child.on("error", (error) => {
       parts.push(error.message);
@@ -49,6 +52,12 @@ export function runChild(program: string, args: readonly string[], options: Chil
     });
     child.on("close", (code, signal) => end(code ?? (signal === null ? 1 : 128)));
   });
+}
+
+/** Ends every program that runs, for good: what waits for one of them waits until this process leaves. */
+export async function interruptChildren(): Promise<void> {
+  interrupted = true;
+  await endChildren();
 }
 
 /** Ends every program that still runs: asked first, then made to. */

@@ -39,7 +39,7 @@ export function engineSteps({ system, installed, failure, remote }: EngineFacts)
  * @throws UserError with the commands to type where we may not.
  */
 export async function ensureEngine(system: System, report: Report): Promise<{ said: string; value: string }> {
-  const host = process.env["DOCKER_HOST"];
+  const host = process.env.DOCKER_HOST;
   const remote = host !== undefined && !host.startsWith("unix://");
   const first = await ping(host);
   if (first.version !== undefined) return { said: `Docker ${first.version}`, value: first.version };

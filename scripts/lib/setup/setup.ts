@@ -112,7 +112,7 @@ async function findBase(accelerator: "cuda" | "cpu"): Promise<MachineFacts> {
 }
 
 async function checkDisk(stack: string): Promise<string> {
-  const client = engineClient(process.env["DOCKER_HOST"]);
+  const client = engineClient(process.env.DOCKER_HOST);
   const { DockerRootDir: folder } = (await client.info()) as { DockerRootDir: string };
   const images = await client.listImages({ filters: { reference: [`tunestack/*training:${stack}`] } });
   const needed = images.length > 0 ? LATER_BYTES : FIRST_BUILD_BYTES;

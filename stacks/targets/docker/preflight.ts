@@ -45,7 +45,7 @@ function nameProblems(workload: Workload, naming: Naming, engine: EngineState): 
         found.owner === undefined
           ? "the name is taken by a container that is not tunestack's"
           : `the name is taken by the stack ${found.owner}`,
-      remedy: "set docker.prefix, such as docker.prefix: second-, or remove that container: docker rm --force " + name,
+      remedy: `set docker.prefix, such as docker.prefix: second-, or remove that container: docker rm --force ${name}`,
     },
   ];
 }
