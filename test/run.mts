@@ -1,5 +1,5 @@
 import { CHECK_LAYER } from "./lib/check-layer.ts";
-import { endChildren } from "./lib/children.ts";
+import { interruptChildren } from "./lib/children.ts";
 import { ENGINE_LAYER } from "./lib/engine-layer.ts";
 import { runLayers } from "./lib/layers.ts";
 import { PYTHON_LAYER } from "./lib/python-layer.ts";
@@ -20,7 +20,7 @@ const HELP = [
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.once(signal, async () => {
     console.error(`\n${signal}: ending what runs`);
-    await endChildren();
+    await interruptChildren();
     process.exit(130);
   });
 }
