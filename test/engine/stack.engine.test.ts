@@ -281,7 +281,9 @@ describe("what is in the way", () => {
       const services = getPersonal(other.name, "services") as Record<string, object>;
       setPersonal(other.name, { services: { ...services, jupyter: { port: taken } } });
       await expect(up(other.name)).rejects.toThrow(
-        new RegExp(`services\\.jupyter\\.port = ${taken}[\s\S]*is in use by another program[\s\S]*config set --path`),
+        new RegExp(
+          `services\\.jupyter\\.port = ${taken}[\\s\\S]*is in use by another program[\\s\\S]*config set --path`,
+        ),
       );
       expect(await ENGINE.client.listContainers({ all: true, filters: { name: ["^/test-port-"] } })).toEqual([]);
     } finally {
@@ -294,7 +296,9 @@ describe("what is in the way", () => {
     const other = await freshStack("test-name", { profiles: ["monitor"] });
     try {
       setPersonal(other.name, { docker: { prefix: test1.prefix } });
-      await expect(up(other.name)).rejects.toThrow(/the name is taken by the stack test-engine@[\s\S]*set docker\.prefix/);
+      await expect(up(other.name)).rejects.toThrow(
+        /the name is taken by the stack test-engine@[\s\S]*set docker\.prefix/,
+      );
     } finally {
       setPersonal(other.name, { docker: { prefix: other.prefix } });
       await other.remove();
