@@ -1,5 +1,6 @@
 import { existsSync, writeFileSync } from "node:fs";
-import { statfs } from "node:fs/promises";
+import { readFile, statfs } from "node:fs/promises";
+import { join } from "node:path";
 import {
   ensureBaseImage,
   ensureBuildx,
@@ -10,6 +11,7 @@ import {
   OfflineError,
   officialReachable,
   type SetupOptions,
+  versions,
 } from "../../../offline/setup.ts";
 import { type MachineFacts, machineFile, readMachineFacts } from "../../../stacks/settings/machine.ts";
 import { formatBytes } from "../../../stacks/settings/units.ts";
@@ -49,25 +51,47 @@ export async function setUp(stack: string): Promise<MachineFacts> {
   }
 }
 
+const TOOLS: readonly (readonly [string, (options: SetupOptions) => Promise<{ readonly origin: string }>])[] = [
+  ["Pulumi CLI", ensurePulumiCli],
+  ["Node language host", ensureLanguageHost],
+  ["plugin docker-build", ensureDockerBuildPlugin],
+  ["plugin docker", ensureDockerProvider],
+  ["buildx", ensureBuildx],
+];
+
+/** Pulumi with its plugins, and buildx: a line each while they are brought here, one for all once they are there. */
 async function installTools(): Promise<void> {
   const options = (report: SetupOptions["report"]): SetupOptions => ({
     pulumiHome: PULUMI_HOME,
     cacheDir: CACHE_DIR,
     report,
   });
-  const tools: readonly (readonly [string, (options: SetupOptions) => Promise<{ readonly origin: string }>])[] = [
-    ["Pulumi CLI", ensurePulumiCli],
-    ["Node language host", ensureLanguageHost],
-    ["plugin docker-build", ensureDockerBuildPlugin],
-    ["plugin docker", ensureDockerProvider],
-    ["buildx", ensureBuildx],
-  ];
-  for (const [title, ensure] of tools) {
+  if (await toolsAreThere()) {
+    await step("Pulumi and plugins", async (report) => {
+      for (const [title, ensure] of TOOLS) {
+        report(title);
+        await ensure(options(report));
+      }
+      return { said: "there", value: undefined };
+    });
+    return;
+  }
+  for (const [title, ensure] of TOOLS) {
     await step(title, async (report) => ({
       said: originText((await ensure(options(report))).origin),
       value: undefined,
     }));
   }
+  writeFileSync(TOOLS_STAMP, versionsText());
+}
+
+/** Says which versions were brought here as a whole, so that the next start tells it in one line. */
+const TOOLS_STAMP = join(PULUMI_HOME, "tools");
+
+const versionsText = () => `${JSON.stringify(versions)}\n`;
+
+async function toolsAreThere(): Promise<boolean> {
+  return (await readFile(TOOLS_STAMP, "utf8").catch(() => "")) === versionsText();
 }
 
 function originText(origin: string): string {

@@ -12,7 +12,8 @@ c = get_config()  # noqa: F821 - Jupyter defines it
 token = TOKEN_FILE.read_text().strip() if TOKEN_FILE.is_file() else ""
 if not token:
     sys.exit(
-        f"jupyter: no token in {TOKEN_FILE}, and without one anybody on this machine could run code. `npm start` makes one."
+        f"jupyter: no token in {TOKEN_FILE}, and without one anybody on this machine could run code. "
+        "`npm start` makes one."
     )
 
 # A volume that is backed up; what is saved elsewhere in the container is gone with it.
