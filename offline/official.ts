@@ -1,9 +1,9 @@
 import { mkdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { exists } from "./cache.ts";
+import type { SetupOptions } from "./options.ts";
 import { lastLines, run } from "./process.ts";
 import { versions } from "./recipes.ts";
-import type { SetupOptions } from "./setup.ts";
 
 /** Downloads the CLI into `<root>/bin`. */
 export type CliInstaller = (root: string) => Promise<void>;

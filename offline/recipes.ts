@@ -41,7 +41,7 @@ export const goRecipes = {
     package: "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
     binary: "pulumi",
     variables: { "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": `v${versions.pulumi}` },
-    packages: 1800,
+    packages: 1640,
   },
   dockerBuildPlugin: {
     what: "docker-build-plugin",
@@ -51,7 +51,7 @@ export const goRecipes = {
     package: "github.com/pulumi/pulumi-docker-build/provider/cmd/pulumi-resource-docker-build",
     binary: "pulumi-resource-docker-build",
     variables: { "github.com/pulumi/pulumi-docker-build/provider.Version": versions.dockerBuildPlugin },
-    packages: 2400,
+    packages: 1750,
   },
   buildx: {
     what: "buildx",
@@ -61,6 +61,6 @@ export const goRecipes = {
     package: "github.com/docker/buildx/cmd/buildx",
     binary: "docker-buildx",
     variables: { "github.com/docker/buildx/version.Version": `v${versions.buildx}` },
-    packages: 1500,
+    packages: 1410,
   },
 } as const satisfies Record<string, GoRecipe>;

@@ -5,24 +5,15 @@ import { type Buildx, provideBuildx } from "./buildx.ts";
 import { place } from "./cache.ts";
 import { clearMade, isCurrent, isMade, markMade } from "./marks.ts";
 import { installOfficialCli, installOfficialPlugin } from "./official.ts";
+import type { SetupOptions } from "./options.ts";
 import { type OfficialOffer, officialReachable, type ReachableOptions } from "./reachable.ts";
 import { goRecipes, versions } from "./recipes.ts";
 import { placeStandIn, standInFolder } from "./stand-ins.ts";
 
 export { OfflineError } from "./errors.ts";
+export type { SetupOptions } from "./options.ts";
 export { type OfficialOffer, officialReachable } from "./reachable.ts";
 export { versions } from "./recipes.ts";
-
-export interface SetupOptions {
-  /** The project's own PULUMI_HOME: `.tunestack/pulumi-home`. */
-  readonly pulumiHome: string;
-  /** Where builds are kept for all clones of a person: `~/.cache/tunestack`. */
-  readonly cacheDir: string;
-  /** Takes one line of progress. */
-  readonly report: Report;
-  /** Where the official hosts are asked; for the tests. */
-  readonly reachable?: ReachableOptions;
-}
 
 /** Where something came from: it was there, was downloaded from its official host, or was built here. */
 export type Origin = "present" | "official" | "built";
