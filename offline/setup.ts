@@ -1,12 +1,12 @@
 import { join } from "node:path";
 import { type BaseImage, makeBaseImage } from "./base-image.ts";
-import { builtProgram, type Report, recipeFolder } from "./build.ts";
+import { builtProgram, recipeFolder } from "./build.ts";
 import { type Buildx, provideBuildx } from "./buildx.ts";
 import { place } from "./cache.ts";
 import { clearMade, isCurrent, isMade, markMade } from "./marks.ts";
 import { installOfficialCli, installOfficialPlugin } from "./official.ts";
 import type { SetupOptions } from "./options.ts";
-import { type OfficialOffer, officialReachable, type ReachableOptions } from "./reachable.ts";
+import { type OfficialOffer, officialReachable } from "./reachable.ts";
 import { goRecipes, versions } from "./recipes.ts";
 import { placeStandIn, standInFolder } from "./stand-ins.ts";
 
