@@ -113,6 +113,19 @@ describe("what a stack registers", () => {
     });
   });
 
+  test("each stage is built as itself, under a name of its own", async () => {
+    const builds = (await declare({ prefix: "second-", stack: "prod" })).filter(
+      ({ type }) => type === "docker-build:index:Image",
+    );
+    expect(builds.map(({ name, inputs: { target, tags } }) => ({ name, target, tags }))).toEqual(
+      ["backup", "dev", "monitor", "training"].map((stage) => ({
+        name: `tunestack-image-${stage}`,
+        target: stage,
+        tags: [`tunestack/second-${stage}:prod`],
+      })),
+    );
+  });
+
   test("a service that is left out is not registered, nor is its image pulled", async () => {
     const names = (await declare({ machine: CLOSED_MACHINE })).map(({ name }) => name);
     expect(names.filter((name) => name.includes("wandb"))).toEqual(["tunestack-training-wandb"]);

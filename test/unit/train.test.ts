@@ -20,7 +20,7 @@ describe("defaultName", () => {
 
   test("is a run name, whatever the model is called and whenever it is", () => {
     fc.assert(
-      fc.property(fc.string(), fc.date({ noInvalidDate: true }), (model, now) => {
+      fc.property(fc.string({ maxLength: 200, size: "max" }), fc.date({ noInvalidDate: true }), (model, now) => {
         const run = defaultName({ preset: undefined, model }, now);
         const { settings } = resolveSettings([{ source: "test", values: { training: { run, preset: "rehearsal" } } }]);
         expect(settings.training.run).toBe(run);
