@@ -29,9 +29,15 @@ async function declareOrExplain(): Promise<object> {
   try {
     return await declareStack();
   } catch (error) {
-    if (error instanceof SettingsError) throw new pulumi.RunError(error.message);
+    if (error instanceof SettingsError) throw withoutStack(new pulumi.RunError(error.message));
     throw error;
   }
+}
+
+/** Pulumi formats an error with its stack even where it shows the message alone, which takes Node 20 half a minute. */
+function withoutStack(error: Error): Error {
+  error.stack = "";
+  return error;
 }
 
 export const tunestack = await declareOrExplain();

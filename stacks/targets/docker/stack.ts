@@ -69,11 +69,11 @@ export class DockerStack extends pulumi.ComponentResource {
     const logicalName = `${name}-${workload.name}`;
     const image: Resolver["image"] = (reference) =>
       reference.kind === "registry" ? this.pulled(logicalName, reference.reference) : resolve.image(reference);
-    new docker.Container(logicalName, renderService(workload, naming, { ...resolve, image }), {
-      parent: this,
-      dependsOn: network,
-      deleteBeforeReplace: true,
-    });
+    new docker.Container(
+      logicalName,
+      renderService(workload, naming, { ...resolve, image }),
+      this.containerOptions(network),
+    );
   }
 
   private pulled(logicalName: string, reference: string): pulumi.Output<string> {
@@ -86,11 +86,18 @@ export class DockerStack extends pulumi.ComponentResource {
     if (plan.run === undefined) return;
     const image: Resolver["image"] = (reference) => runImage ?? resolve.image(reference);
     const container = renderRun(plan.run.workload, plan.run.run, naming, { ...resolve, image });
-    new docker.Container(`${name}-qlora-training`, container, {
+    new docker.Container(`${name}-qlora-training`, container, this.containerOptions(network));
+  }
+
+  private containerOptions(network: docker.Network): pulumi.CustomResourceOptions {
+    return {
       parent: this,
       dependsOn: network,
+      // Its name is its own, so the old one goes first.
       deleteBeforeReplace: true,
-    });
+      // The provider updates these in its state and leaves the container as it is.
+      replaceOnChanges: ["mounts", "healthcheck", "tmpfs", "init"],
+    };
   }
 }
 
