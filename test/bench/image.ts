@@ -93,7 +93,7 @@ function figures(images: ReadonlyMap<string, readonly LayerStep[]>): readonly Me
   return [
     ...STAGES.map((stage) => measure(`stage ${stage}`, sizeOf(stage), "GB", BOUNDS[stage])),
     measure("all stages, shared layers once", togetherBytes(stages) / 1e9, "GB"),
-    measure("one stage with compilers and pip's cache", sizeOf("devel"), "GB"),
+    measure("one stage with compilers, nothing cleaned up", sizeOf("devel"), "GB"),
     measure("one stage / training", sizeOf("devel") / sizeOf("training"), "×", "> 1"),
     measure("one stage / monitor", sizeOf("devel") / sizeOf("monitor"), "×"),
   ];
