@@ -1,5 +1,5 @@
 import type { StackInputs } from "../settings/load.ts";
-import { SettingsError } from "../settings/problems.ts";
+import { type Problem, SettingsError } from "../settings/problems.ts";
 import { planImage } from "./image.ts";
 import { planRun, runProblems } from "./run.ts";
 import { planServices } from "./services.ts";
@@ -13,10 +13,8 @@ import { VOLUMES } from "./volumes.ts";
 export function makePlan(inputs: StackInputs): Plan {
   const accelerator = chooseAccelerator(inputs);
   const training = inputs.settings.profiles.includes("training");
-  if (training) {
-    const problems = runProblems(inputs, accelerator);
-    if (problems.length > 0) throw new SettingsError(problems);
-  }
+  const problems = [...acceleratorProblems(inputs), ...(training ? runProblems(inputs, accelerator) : [])];
+  if (problems.length > 0) throw new SettingsError(problems);
   return {
     stack: inputs.stack,
     image: planImage(inputs, accelerator),
@@ -24,6 +22,20 @@ export function makePlan(inputs: StackInputs): Plan {
     ...planServices(inputs, accelerator),
     run: training ? planRun(inputs, accelerator) : undefined,
   };
+}
+
+/** What is said of this machine says nothing of an engine elsewhere. */
+function acceleratorProblems({ settings, machine }: StackInputs): readonly Problem[] {
+  const elsewhere = settings.docker.host !== undefined && !settings.docker.host.startsWith("unix://");
+  if (settings.accelerator !== "cuda" || machine.accelerator === "cuda" || elsewhere) return [];
+  return [
+    {
+      path: "accelerator",
+      value: settings.accelerator,
+      reason: "needs an NVIDIA GPU, and this machine offers none to containers",
+      remedy: "npm run doctor says what is missing; set it to auto or cpu to go on without",
+    },
+  ];
 }
 
 function chooseAccelerator({ settings, machine }: StackInputs): "cuda" | "cpu" {

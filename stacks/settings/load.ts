@@ -94,7 +94,7 @@ function settingsLayers({ projectDir, stack, environment, pulumiConfig, override
   if (existsSync(shared)) layers.push({ source: `Pulumi.${stack}.yaml`, values: readStackFile(shared) });
   const personal = personalStackFile(projectDir, stack);
   const source = "pulumi config";
-  if (pulumiConfig !== undefined) layers.push({ source, values: fromPulumiConfig(pulumiConfig) });
+  if (pulumiConfig !== undefined) layers.push({ source, values: ownKeys(pulumiConfig) });
   else if (existsSync(personal)) layers.push({ source, values: readStackFile(personal) });
   const engine = environment.DOCKER_HOST;
   if (engine !== undefined && engine !== "")
@@ -129,23 +129,24 @@ function readStackFile(file: string): RawSettings {
       },
     ]);
   }
-  return ownKeys(config, (value) => value);
+  return ownKeys(config);
 }
 
-/** Pulumi hands objects and lists over as JSON, scalars as text. */
-function fromPulumiConfig(config: Readonly<Record<string, string>>): RawSettings {
-  return ownKeys(config, (text) => {
-    if (typeof text !== "string" || !/^\s*[[{]/.test(text)) return text;
-    try {
-      return JSON.parse(text) as unknown;
-    } catch {
-      // Somebody's text that begins with a bracket; the schema says what is wrong with it.
-      return text;
-    }
-  });
+/**
+ * Pulumi hands objects and lists over as JSON, scalars as text; its stack file holds a list that was set without --path as
+ * text, too.
+ */
+function fromText(value: unknown): unknown {
+  if (typeof value !== "string" || !/^\s*[[{]/.test(value)) return value;
+  try {
+    return JSON.parse(value) as unknown;
+  } catch {
+    // Somebody's text that begins with a bracket; the schema says what is wrong with it.
+    return value;
+  }
 }
 
-function ownKeys(config: Readonly<Record<string, unknown>>, parse: (value: unknown) => unknown): RawSettings {
+function ownKeys(config: Readonly<Record<string, unknown>>): RawSettings {
   const problems: Problem[] = [];
   const values: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(config)) {
@@ -161,7 +162,7 @@ function ownKeys(config: Readonly<Record<string, unknown>>, parse: (value: unkno
         remedy: `npx pulumi config rm '${key}' && npx pulumi config set --path '${key}' VALUE`,
       });
     }
-    values[name] = parse(value);
+    values[name] = fromText(value);
   }
   if (problems.length > 0) throw new SettingsError(problems);
   return values;

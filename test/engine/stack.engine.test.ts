@@ -1,11 +1,14 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { setTimeout as sleep } from "node:timers/promises";
-import type { Stack } from "@pulumi/pulumi/automation/index.js";
+import { hostname } from "node:os";
+import { LocalWorkspace, PulumiCommand, Stack } from "@pulumi/pulumi/automation/index.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { followRun } from "../../scripts/lib/follow.ts";
 import { readOverview } from "../../scripts/lib/overview.ts";
 import { getPersonal, setPersonal } from "../../scripts/lib/personal.ts";
+import { PROJECT_DIR, PULUMI_HOME, PULUMI_ROOT, pulumiEnvironment } from "../../scripts/lib/project.ts";
+import { explainPulumi } from "../../scripts/lib/pulumi-errors.ts";
 import { readRunStatus } from "../../scripts/lib/run-status.ts";
 import { secretFile } from "../../scripts/lib/setup/secrets.ts";
 import { bringUp, openStack, readOutputs } from "../../scripts/lib/stack.ts";
@@ -319,27 +322,39 @@ describe("what is in the way", () => {
 
   test("a lock of a killed pulumi up is explained, and taken away by the next command", async () => {
     setPersonal(test1.name, { training: { run: "long", preset: "rehearsal", set: { max_steps: 2000 } } });
-    const child = stack.up({ suppressProgress: true }).catch((error: unknown) => error);
-    await sleep(100);
-    await child;
-    const { mkdirSync } = await import("node:fs");
     const folder = `.tunestack/state/.pulumi/locks/organization/tunestack/${test1.name}`;
     mkdirSync(folder, { recursive: true });
-    const { hostname } = await import("node:os");
     const lock = { pid: 999_999, username: "someone", hostname: hostname(), timestamp: new Date().toISOString() };
     writeFileSync(`${folder}/5f0c3f2e-0000-4000-8000-000000000000.json`, JSON.stringify(lock));
     await expect(bringUp(stack, silent)).rejects.toThrow(/is locked[\s\S]*npx pulumi cancel/);
     await up(test1.name);
   });
 
+  test("a pulumi up killed in the middle is mended by the next command", async () => {
+    const other = await freshStack("test-killed", { profiles: ["monitor"] });
+    try {
+      const made = async () =>
+        await ENGINE.client.listContainers({ all: true, filters: { name: [`^/${other.prefix}`] } });
+      await openStack(other.name);
+      const child = spawn("npx", ["pulumi", "up", "--yes", "--skip-preview", "--stack", other.name], {
+        cwd: PROJECT_DIR,
+        detached: true,
+        stdio: "ignore",
+      });
+      await expect.poll(made, { timeout: 120_000, interval: 20 }).not.toEqual([]);
+      if (child.pid === undefined) throw new Error("npx did not start");
+      process.kill(-child.pid, "SIGKILL");
+      await new Promise((resolve) => child.once("exit", resolve));
+      const outputs = await up(other.name);
+      await waitForServices(ENGINE, outputs);
+      expect((await made()).length).toBe(2);
+      for (const { container: id } of outputs.services) expect((await ENGINE.state(id)).health).toBe("healthy");
+    } finally {
+      await other.remove();
+    }
+  });
+
   test("a wrong passphrase is told as such", async () => {
-    const {
-      LocalWorkspace,
-      PulumiCommand,
-      Stack: AutomationStack,
-    } = await import("@pulumi/pulumi/automation/index.js");
-    const { PROJECT_DIR, PULUMI_HOME, PULUMI_ROOT, pulumiEnvironment } = await import("../../scripts/lib/project.ts");
-    const { explainPulumi } = await import("../../scripts/lib/pulumi-errors.ts");
     const workspace = await LocalWorkspace.create({
       workDir: PROJECT_DIR,
       pulumiHome: PULUMI_HOME,
@@ -349,7 +364,7 @@ describe("what is in the way", () => {
         PULUMI_CONFIG_PASSPHRASE: "wrong",
       },
     });
-    const wrong = await AutomationStack.select(test1.name, workspace);
+    const wrong = await Stack.select(test1.name, workspace);
     const error = await wrong.up({ suppressProgress: true }).then(
       () => undefined,
       (reason: unknown) => reason,

@@ -9,6 +9,7 @@ export interface Registration {
   readonly inputs: Readonly<Record<string, unknown>>;
   readonly retainOnDelete: boolean;
   readonly deleteBeforeReplace: boolean;
+  readonly replaceOnChanges: readonly string[];
   /** Names of what was named as `dependsOn` or whose outputs went in. */
   readonly dependencies: readonly string[];
   /** Name of the provider that was given explicitly. */
@@ -25,6 +26,7 @@ const ANSWERS: Readonly<Record<string, (name: string, inputs: State) => State>> 
   "docker:index/remoteImage:RemoteImage": (name, inputs) => ({ ...inputs, imageId: `<id of ${name}>` }),
   "docker-build:index:Image": (name, inputs) => ({ ...inputs, digest: `<digest of ${name}>` }),
   "pulumi:providers:docker": (_name, inputs) => inputs,
+  "pulumi:providers:docker-build": (_name, inputs) => inputs,
   "tunestack:docker:DockerStack": (_name, inputs) => inputs,
   "tunestack:image:TunestackImage": (_name, inputs) => inputs,
 };
@@ -92,6 +94,7 @@ interface Request {
   getObject(): { toJavaScript(): Record<string, unknown> } | undefined;
   getRetainondelete(): boolean;
   getDeletebeforereplace(): boolean;
+  getReplaceonchangesList(): string[];
   getDependenciesList(): string[];
   getProvider(): string;
 }
@@ -104,6 +107,7 @@ function registrationOf(request: Request): Registration {
     inputs: request.getObject()?.toJavaScript() ?? {},
     retainOnDelete: request.getRetainondelete(),
     deleteBeforeReplace: request.getDeletebeforereplace(),
+    replaceOnChanges: request.getReplaceonchangesList().sort(),
     dependencies: request
       .getDependenciesList()
       .map((urn) => nameIn(urn) ?? urn)

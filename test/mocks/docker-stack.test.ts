@@ -74,6 +74,7 @@ describe("what a stack registers", () => {
       });
       expect(registered.inputs, name).toEqual(expected);
       expect(registered, name).toMatchObject({ parent: "tunestack", deleteBeforeReplace: true, retainOnDelete: false });
+      expect(registered?.replaceOnChanges, name).toEqual(["healthcheck", "init", "mounts", "tmpfs"]);
       expect(registered.dependencies, name).toContain("tunestack-network");
     }
     expect(registrations.filter(({ type }) => type === CONTAINER)).toHaveLength(rendered.size);
@@ -148,8 +149,12 @@ describe("what a stack registers", () => {
     expect(find(registrations, "pulumi:providers:docker", "tunestack-engine").inputs).toMatchObject({
       host: "ssh://me@gpu-box",
     });
+    expect(find(registrations, "pulumi:providers:docker-build", "tunestack-builder").inputs).toMatchObject({
+      host: "ssh://me@gpu-box",
+    });
     for (const { type, name, provider } of registrations) {
       if (type.startsWith("docker:index/")) expect(provider, name).toBe("tunestack-engine");
+      if (type.startsWith("docker-build:")) expect(provider, name).toBe("tunestack-builder");
     }
     const local = await declare();
     expect(local.filter(({ type }) => type.startsWith("pulumi:providers:"))).toEqual([]);

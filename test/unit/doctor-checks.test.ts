@@ -146,6 +146,7 @@ describe("ports", () => {
     id: "1",
     imageId: "2",
     running: true,
+    exitCode: undefined,
     run: undefined,
     specification: undefined,
     hostPorts: [8888],

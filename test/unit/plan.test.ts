@@ -58,7 +58,14 @@ describe("the accelerator", () => {
 
   test("a setting wins over what was found", () => {
     expect(plan({ machine: CUDA_MACHINE, settings: { accelerator: "cpu" } }).image.pythonSet).toBe("cpu");
-    expect(plan({ machine: CPU_MACHINE, settings: { accelerator: "cuda" } }).image.pythonSet).toBe("cu126");
+    const elsewhere = { accelerator: "cuda", docker: { host: "ssh://me@gpu-box" } };
+    expect(plan({ machine: CPU_MACHINE, settings: elsewhere }).image.pythonSet).toBe("cu126");
+  });
+
+  test("CUDA on a machine without a GPU is told before anything is made", () => {
+    expect(() => plan({ machine: CPU_MACHINE, settings: { accelerator: "cuda" } })).toThrow(
+      /accelerator = cuda\n.*offers none to containers\n.*set it to auto or cpu/,
+    );
   });
 });
 

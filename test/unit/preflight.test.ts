@@ -26,6 +26,7 @@ function container(changes: Partial<FoundContainer>): FoundContainer {
     id: "0123456789abcdef",
     imageId: "sha256:old",
     running: true,
+    exitCode: undefined,
     owner: undefined,
     run: undefined,
     specification: undefined,
@@ -263,3 +264,32 @@ async function freePort(): Promise<number> {
   await new Promise((resolve) => server.close(resolve));
   return typeof address === "object" && address !== null ? address.port : 0;
 }
+
+describe("the image of a run of the same settings", () => {
+  const declared = plan().run;
+  if (declared === undefined) throw new Error("the plan has no run");
+  const found = (changes: Partial<FoundContainer>) =>
+    imageOfSameRun(declared, NAMING, {
+      containers: [
+        container({
+          name: "agent-qlora-training",
+          owner: NAMING.owner,
+          specification: specificationOf(declared.workload),
+          running: false,
+          ...changes,
+        }),
+      ],
+      takenPorts: [],
+    });
+
+  test.each([
+    ["in progress", { running: true }],
+    ["finished", { exitCode: 0 }],
+    ["stopped on request", { exitCode: 75 }],
+  ])("is kept while the run is %s", (_state, changes) => expect(found(changes)).toBe("sha256:old"));
+
+  test.each([1, 2, 3, 137])(
+    "is not kept by a run that failed with %i, so that it is tried with what was mended",
+    (exitCode) => expect(found({ exitCode })).toBeUndefined(),
+  );
+});

@@ -66,8 +66,13 @@ export function thisMachine(): Here {
 }
 
 function runsPulumi(pid: number): boolean {
-  const command = `/proc/${pid}/comm`;
-  if (existsSync("/proc/self/comm")) return existsSync(command) && readFileSync(command, "utf8").startsWith("pulumi");
+  if (existsSync("/proc/self/status")) {
+    const status = `/proc/${pid}/status`;
+    if (!existsSync(status)) return false;
+    const text = readFileSync(status, "utf8");
+    // A killed process whose parent does not ask for its end keeps its number, as a zombie.
+    return /^Name:\s+pulumi/m.test(text) && !/^State:\s+Z/m.test(text);
+  }
   try {
     process.kill(pid, 0);
     return true;

@@ -9,6 +9,8 @@ export interface FoundContainer {
   readonly id: string;
   readonly imageId: string;
   readonly running: boolean;
+  /** Of a container that ended. */
+  readonly exitCode: number | undefined;
   readonly owner: string | undefined;
   readonly run: string | undefined;
   readonly specification: string | undefined;
@@ -52,6 +54,7 @@ export async function readEngine(host: string | undefined, ports: readonly numbe
       id: info.Id,
       imageId: info.ImageID,
       running: info.State === "running" || info.State === "restarting",
+      exitCode: exitCodeIn(info.Status),
       owner: info.Labels[LABELS.owner],
       run: info.Labels[LABELS.run],
       specification: info.Labels[LABELS.specification],
@@ -62,6 +65,12 @@ export async function readEngine(host: string | undefined, ports: readonly numbe
   const local = host === undefined || host.startsWith("unix://");
   const taken = local ? await Promise.all(ports.filter((port) => !held.has(port)).map(probePort)) : [];
   return { containers, takenPorts: taken.flatMap((port) => (port === undefined ? [] : [port])) };
+}
+
+/** The engine's list tells how a container ended in words alone: `Exited (75) 3 minutes ago`. */
+function exitCodeIn(status: string): number | undefined {
+  const code = /^Exited \((\d+)\)/.exec(status)?.[1];
+  return code === undefined ? undefined : Number(code);
 }
 
 /** Why the engine does not answer, and what mends it. */

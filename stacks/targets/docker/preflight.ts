@@ -19,13 +19,17 @@ export function engineProblems(plan: Plan, naming: Naming, engine: EngineState):
   ];
 }
 
+/** Exit codes of a run that is done, or was stopped on request with a checkpoint saved. */
+const ENDED_WELL: readonly (number | undefined)[] = [0, 75];
+
 /**
  * The image that a run of these very settings already has. A new build of the image does not start it again: a finished
- * run stays finished, and one in progress goes on.
+ * run stays finished, and one in progress goes on. One that failed is tried again with what was mended.
  */
 export function imageOfSameRun(run: RunPlan, naming: Naming, engine: EngineState): string | undefined {
   const found = findRun(run, naming, engine);
-  return found?.specification === specificationOf(run.workload) ? found.imageId : undefined;
+  if (found?.specification !== specificationOf(run.workload)) return undefined;
+  return found.running || ENDED_WELL.includes(found.exitCode) ? found.imageId : undefined;
 }
 
 function findRun({ workload }: RunPlan, naming: Naming, engine: EngineState): FoundContainer | undefined {

@@ -1,4 +1,5 @@
 import * as docker from "@pulumi/docker";
+import * as dockerBuild from "@pulumi/docker-build";
 import * as pulumi from "@pulumi/pulumi";
 import { TunestackImage } from "../../image/image.ts";
 import type { ImageReference, Plan, VolumeName, Workload } from "../../plan/types.ts";
@@ -107,7 +108,11 @@ function withEngine(
   opts: pulumi.ComponentResourceOptions | undefined,
 ): pulumi.ComponentResourceOptions {
   if (host === undefined) return opts ?? {};
-  return { ...opts, providers: { docker: new docker.Provider(`${name}-engine`, { host }) } };
+  const providers = {
+    docker: new docker.Provider(`${name}-engine`, { host }),
+    "docker-build": new dockerBuild.Provider(`${name}-builder`, { host }),
+  };
+  return { ...opts, providers };
 }
 
 function resolver(image: TunestackImage, volumes: ReadonlyMap<VolumeName, docker.Volume>): Resolver {
