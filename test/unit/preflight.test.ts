@@ -179,6 +179,13 @@ describe("the engine", () => {
     expect(problem.remedy).toMatch(remedy);
   });
 
+  test("another machine's engine is not promised to be started by npm start", () => {
+    const refused = Object.assign(new Error("connect ECONNREFUSED 10.0.0.7:2375"), { code: "ECONNREFUSED" });
+    expect(engineProblem("tcp://10.0.0.7:2375", refused).remedy).toBe(
+      "check docker.host or DOCKER_HOST, and that an engine runs and listens there",
+    );
+  });
+
   test("anything else is told in its own words", () => {
     expect(engineProblem("tcp://box:2375", new Error("socket hang up"))).toMatchObject({
       value: "tcp://box:2375",

@@ -82,7 +82,8 @@ async function take(next: EngineStep, attempt: Attempt, report: Report): Promise
 
 function stopProblem({ system, installed, error, host }: Attempt) {
   const problem = engineProblem(host, error);
-  if (installed || host !== undefined) return problem;
+  // A socket without rights is a running engine, wherever its program stands.
+  if (installed || host !== undefined || failureOf(error) === "EACCES") return problem;
   return { ...problem, remedy: installCommands(system.distribution) };
 }
 
@@ -144,7 +145,11 @@ async function ping(host: string | undefined): Promise<Ping> {
     const { Version } = await engineClient(host).version();
     return { version: Version };
   } catch (error) {
-    const failure = error instanceof Error && "code" in error ? String(error.code) : "unknown";
-    return { failure, error };
+    return { failure: failureOf(error), error };
   }
+}
+
+/** Error code of a socket, such as ENOENT. */
+function failureOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "unknown";
 }

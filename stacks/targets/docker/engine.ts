@@ -77,6 +77,14 @@ function exitCodeIn(status: string): number | undefined {
 export function engineProblem(host: string | undefined, error: unknown): Problem {
   const at = host ?? "/var/run/docker.sock";
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  if (host !== undefined && !host.startsWith("unix://")) {
+    return {
+      path: "Docker engine",
+      value: at,
+      reason: `does not answer: ${error instanceof Error ? error.message : String(error)}`,
+      remedy: "check docker.host or DOCKER_HOST, and that an engine runs and listens there",
+    };
+  }
   switch (code) {
     case "EACCES":
       return {
