@@ -9,6 +9,8 @@ const PROJECT_DIR = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.ur
 /** Holds the hash of the lock file that node_modules was installed by, so that a half-done install is done again. */
 const STAMP = join(PROJECT_DIR, "node_modules", ".tunestack-lock");
 const LEAST_NODE = 20;
+/** Halves the start of every command. */
+const LAZY = join(PROJECT_DIR, "scripts", "pulumi", "lazy-libraries.cjs");
 
 /**
  * Installs the npm packages by the lock where they are not the lock's.
@@ -42,7 +44,7 @@ export async function installPackages() {
 
 function runTypeScript(file, args) {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, ["--import", "tsx", join(PROJECT_DIR, file), ...args], {
+    const child = spawn(process.execPath, ["--require", LAZY, "--import", "tsx", join(PROJECT_DIR, file), ...args], {
       stdio: "inherit",
       cwd: PROJECT_DIR,
     });
