@@ -82,10 +82,8 @@ export function explainPulumi(stack: string, error: unknown): UserError | undefi
   const text = error.message;
   const own = ownProblems(text);
   if (own !== undefined) return own;
-  for (const { pattern, problem, exitCode } of KNOWN) {
-    const match = pattern.exec(text);
-    if (match !== null) return new UserError([problem(stack, match)], exitCode, "stack");
-  }
+  const known = explainKnown(stack, text);
+  if (known !== undefined) return known;
   return new UserError(
     [
       {
@@ -97,6 +95,15 @@ export function explainPulumi(stack: string, error: unknown): UserError | undefi
     EXIT.stack,
     "stack",
   );
+}
+
+/** What is known of a text by Pulumi, a plugin or the build; undefined for what is not. */
+export function explainKnown(stack: string, text: string): UserError | undefined {
+  for (const { pattern, problem, exitCode } of KNOWN) {
+    const match = pattern.exec(text);
+    if (match !== null) return new UserError([problem(stack, match)], exitCode, "stack");
+  }
+  return undefined;
 }
 
 /** Problems that our own program reported through Pulumi, word for word. */

@@ -2,7 +2,9 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type EngineEvent, LocalWorkspace, PulumiCommand, Stack } from "@pulumi/pulumi/automation/index.js";
 import type { StackOutputs } from "../../stacks/outputs.ts";
+import { makePlan } from "../../stacks/plan/plan.ts";
 import { loadStack, type StackInputs } from "../../stacks/settings/load.ts";
+import { explainBuild, failedStage } from "./build.ts";
 import { EXIT, machineError, UserError } from "./errors.ts";
 import { PASSPHRASE_FILE, PROJECT_DIR, PULUMI_HOME, PULUMI_ROOT, pulumiEnvironment } from "./project.ts";
 import { explainPulumi } from "./pulumi-errors.ts";
@@ -47,8 +49,15 @@ export interface UpSummary {
 export async function bringUp(stack: Stack, report: Report): Promise<UpSummary> {
   return await explaining(stack.name, async () => {
     const progress = new Progress(report);
-    const result = await stack.up({ onEvent: (event) => progress.take(event), suppressProgress: true });
-    return { changes: result.summary.resourceChanges ?? {} };
+    try {
+      const result = await stack.up({ onEvent: (event) => progress.take(event), suppressProgress: true });
+      return { changes: result.summary.resourceChanges ?? {} };
+    } catch (error) {
+      const stage = failedStage(String(error));
+      if (stage === undefined) throw error;
+      report(`looking why the stage ${stage} failed`);
+      throw await explainBuild(stack.name, makePlan(readInputs(stack.name)).image, stage);
+    }
   });
 }
 

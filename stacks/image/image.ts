@@ -1,8 +1,8 @@
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as dockerBuild from "@pulumi/docker-build";
 import * as pulumi from "@pulumi/pulumi";
+import { dockerfileArguments } from "../plan/dockerfile.ts";
 import type { ImagePlan, ImageStage } from "../plan/types.ts";
 
 export interface TunestackImageArgs {
@@ -41,15 +41,7 @@ export function renderBuild(stage: ImageStage, { plan, projectDir, tagOf }: Tune
     dockerfile: { location: join(projectDir, "images", "qlora", "Dockerfile") },
     target: stage,
     tags: [tagOf(stage)],
-    buildArgs: {
-      BASE_IMAGE: plan.base,
-      PYTHON_SET: plan.pythonSet,
-      ...(plan.pypiMirror === undefined ? {} : { PYPI_MIRROR: plan.pypiMirror }),
-      ...(plan.aptMirror === undefined ? {} : { APT_MIRROR: plan.aptMirror }),
-      ...(certificate === undefined
-        ? {}
-        : { CA_CERTIFICATE_SHA256: createHash("sha256").update(certificate).digest("hex") }),
-    },
+    buildArgs: dockerfileArguments(plan, certificate),
     ...(certificate === undefined ? {} : { secrets: { ca_certificate: certificate } }),
     builder: { name: "default" },
     exec: true,

@@ -1,6 +1,5 @@
-import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { buildCommand } from "../../scripts/lib/build.ts";
 import { PROJECT_DIR, pulumiEnvironment } from "../../scripts/lib/project.ts";
 import type { ImagePlan } from "../../stacks/plan/types.ts";
 import { type Ended, runChild } from "./children.ts";
@@ -8,29 +7,8 @@ import { type Ended, runChild } from "./children.ts";
 const TAG = "tunestack-test/python";
 const PACKAGE_DIR = join(PROJECT_DIR, "images", "qlora");
 
-/** Arguments of `docker` that build the stage `test`; the same as the stack's, so that its layers are shared. */
-export function buildArguments(image: ImagePlan): readonly string[] {
-  const { pypiMirror, aptMirror, caCertificate } = image;
-  const certificate = caCertificate === undefined ? undefined : readFileSync(caCertificate);
-  const values = {
-    BASE_IMAGE: image.base,
-    PYTHON_SET: image.pythonSet,
-    PYPI_MIRROR: pypiMirror,
-    APT_MIRROR: aptMirror,
-    CA_CERTIFICATE_SHA256: certificate && createHash("sha256").update(certificate).digest("hex"),
-  };
-  return [
-    ...["buildx", "build", "--builder", "default", "--load", "--progress", "plain", "--target", "test", "--tag", TAG],
-    ...Object.entries(values).flatMap(([name, value]) =>
-      value === undefined ? [] : ["--build-arg", `${name}=${value}`],
-    ),
-    ...(caCertificate === undefined ? [] : ["--secret", `id=ca_certificate,src=${caCertificate}`]),
-    PACKAGE_DIR,
-  ];
-}
-
 export async function buildPythonImage(image: ImagePlan): Promise<Ended> {
-  return await docker(buildArguments(image));
+  return await docker(buildCommand(image, "test", ["--load", "--tag", TAG]));
 }
 
 export interface ContainerOptions {

@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { buildCommand, failedStage } from "../../scripts/lib/build.ts";
 import { PROJECT_DIR } from "../../scripts/lib/project.ts";
 import { endChildren, runChild } from "../lib/children.ts";
 import { readJUnit } from "../lib/junit.ts";
 import { type Layer, runLayers } from "../lib/layers.ts";
-import { buildArguments } from "../lib/python-image.ts";
 import { lockResult } from "../lib/python-layer.ts";
 import { closingText, type SuiteResult } from "../lib/results.ts";
 
@@ -227,15 +227,22 @@ describe("the Python layer", () => {
       aptMirror: undefined,
       caCertificate: join(PROJECT_DIR, "package.json"),
     } as const;
-    const command = buildArguments(image).join(" ");
-    expect(command).toContain("buildx build --builder default --load");
-    expect(command).toContain("--target test --tag tunestack-test/python");
+    const command = buildCommand(image, "test", ["--load", "--tag", "tunestack-test/python"]).join(" ");
+    expect(command).toContain("buildx build --builder default");
+    expect(command).toContain("--target test --load --tag tunestack-test/python");
     expect(command).toContain("--build-arg BASE_IMAGE=tunestack/base:x --build-arg PYTHON_SET=cpu");
     expect(command).toContain("--build-arg PYPI_MIRROR=https://mirror.example/simple");
     expect(command).not.toContain("APT_MIRROR");
     expect(command).toMatch(
       /--build-arg CA_CERTIFICATE_SHA256=[0-9a-f]{64} --secret id=ca_certificate,src=\S+ \S+images\/qlora$/,
     );
+  });
+
+  test("the stage whose build failed is found in what Pulumi says", () => {
+    const said =
+      " +  docker-build:index:Image tunestack-image-dev **creating failed** error: exit status 1\n    error: update failed";
+    expect(failedStage(said)).toBe("dev");
+    expect(failedStage("docker:index:Container tunestack-jupyter **creating failed** error: conflict")).toBeUndefined();
   });
 
   test("skips the comparison of lock files with the reason where there is no network, and fails on a difference", () => {
