@@ -50,6 +50,19 @@ const KNOWN: readonly Known[] = [
     exitCode: EXIT.machine,
   },
   {
+    // BuildKit on a base image: the step that it was at, then why.
+    pattern:
+      /ERROR[^\n]*\n-+\n > \[internal\] load metadata for (\S+):\n-+\n[^\n]*?((?:dial tcp|failed to authorize|pull access denied|not found|no such host)[^\n]*)/,
+    problem: (_stack, match) => ({
+      path: "base image",
+      value: match[1],
+      reason: `cannot be pulled: ${match[2]}`,
+      remedy:
+        "check image.base and your network; where the registry cannot be reached, leave image.base at auto: npm start makes a base image without it",
+    }),
+    exitCode: EXIT.network,
+  },
+  {
     pattern:
       /(?:failed to resolve source metadata for|pull access denied for|Unable to read Docker image into resource[^:]*:|unable to pull image) ?([^\s:]+[^\s]*)/,
     problem: (_stack, match) => ({

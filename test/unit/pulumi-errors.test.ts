@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { EXIT } from "../../scripts/lib/errors.ts";
-import { explainPulumi } from "../../scripts/lib/pulumi-errors.ts";
+import { explainKnown, explainPulumi } from "../../scripts/lib/pulumi-errors.ts";
 
 /** What the Automation API's error says, as Pulumi 3.250.0 was seen to say it. */
 function said(name: string): Error {
@@ -68,5 +68,29 @@ describe("explainPulumi", () => {
   test("what is none of Pulumi's is left alone", () => {
     expect(explainPulumi("dev", new TypeError("a defect"))).toBeUndefined();
     expect(explainPulumi("dev", "text")).toBeUndefined();
+  });
+});
+
+describe("a build's output", () => {
+  test("a base image that cannot be pulled is named, with the reason and what to do", () => {
+    const said = [
+      '#3 ERROR: failed to do request: Head "https://registry.example/v2/nvidia/cuda/manifests/99": dial tcp: lookup registry.example: no such host',
+      "------",
+      " > [internal] load metadata for docker.io/nvidia/cuda:99:",
+      "------",
+      'ERROR: failed to build: failed to solve: failed to do request: Head "https://registry.example/v2/nvidia/cuda/manifests/99": dial tcp: lookup registry.example: no such host',
+    ].join("\n");
+    expect(explainKnown("dev", said)?.message).toBe(
+      [
+        "1 problem in the stack:",
+        "  base image = docker.io/nvidia/cuda:99",
+        "    cannot be pulled: dial tcp: lookup registry.example: no such host",
+        "    → check image.base and your network; where the registry cannot be reached, leave image.base at auto: npm start makes a base image without it",
+      ].join("\n"),
+    );
+  });
+
+  test("what is not known stays unexplained", () => {
+    expect(explainKnown("dev", "gcc: fatal error: no input files")).toBeUndefined();
   });
 });
