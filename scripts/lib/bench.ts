@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { cpus, totalmem } from "node:os";
+import { cpus, loadavg, totalmem } from "node:os";
 import { formatBytes } from "../../stacks/settings/units.ts";
 import { PROJECT_DIR } from "./project.ts";
 import { readGpu } from "./setup/gpu.ts";
@@ -86,12 +86,14 @@ export function formatResult({ name, machine, commit, measures }: BenchResult): 
   );
 }
 
-/** This machine in a few words. */
+/** This machine in a few words; a load above its number of processors tells that figures of time are too large. */
 export async function describeMachine(): Promise<string> {
   const processors = cpus();
   const { driver } = await readGpu();
   const gpu = driver === undefined ? "no GPU" : `NVIDIA driver ${driver}`;
-  return `${processors.length} × ${processors[0]?.model.trim() ?? "CPU"}, ${formatBytes(totalmem())}, ${gpu}`;
+  const [load = 0] = loadavg();
+  const model = processors[0]?.model.trim() ?? "CPU";
+  return `${processors.length} × ${model}, ${formatBytes(totalmem())}, ${gpu}, load ${load.toFixed(1)}`;
 }
 
 /** The commit that was measured; `-dirty` where files differ from it. */
