@@ -37,8 +37,12 @@ export function countsText({ passed, failed, skipped }: Counts): string {
 
 /** The end of a run: every test that did not run with its reason, then the counts on a line of their own. */
 export function closingText(suites: readonly SuiteResult[]): string {
-  const skips = suites.flatMap(({ name, skipped }) =>
-    skipped.map(({ test, reason }) => `  ${name}: ${test}\n    ${reason}`),
+  const byReason = new Map<string, string[]>();
+  for (const { name, skipped } of suites) {
+    for (const { test, reason } of skipped) byReason.set(reason, [...(byReason.get(reason) ?? []), `${name}: ${test}`]);
+  }
+  const skips = [...byReason].map(([reason, tests]) =>
+    [`  ${reason}`, ...tests.map((test) => `    ${test}`)].join("\n"),
   );
   return [...(skips.length === 0 ? [] : ["skipped:", ...skips, ""]), countsText(countsOf(suites))].join("\n");
 }

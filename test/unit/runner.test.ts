@@ -66,15 +66,22 @@ describe("runLayers", () => {
     expect(code).toBe(1);
   });
 
-  test("skipped tests are listed above the last line, each with its reason", () => {
-    const skipped = [{ test: "official.test.ts › same stack", reason: "no official plugin; npm start installs it" }];
+  test("skipped tests are listed above the last line, by their reasons", () => {
+    const skipped = [
+      { test: "official.test.ts › same stack", reason: "no official plugin; npm start installs it" },
+      { test: "gpu.test.ts › trains", reason: "no GPU; run it on one" },
+      { test: "official.test.ts › same errors", reason: "no official plugin; npm start installs it" },
+    ];
     expect(closingText([suite({ name: "quick tests", passed: 1, skipped })])).toBe(
       [
         "skipped:",
-        "  quick tests: official.test.ts › same stack",
-        "    no official plugin; npm start installs it",
+        "  no official plugin; npm start installs it",
+        "    quick tests: official.test.ts › same stack",
+        "    quick tests: official.test.ts › same errors",
+        "  no GPU; run it on one",
+        "    quick tests: gpu.test.ts › trains",
         "",
-        "1 passed, 0 failed, 1 skipped",
+        "1 passed, 0 failed, 3 skipped",
       ].join("\n"),
     );
   });
