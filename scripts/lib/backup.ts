@@ -22,7 +22,6 @@ export const listSchema = z.object({
       time: z.string(),
       runs: z.array(z.string()),
       parts: z.record(z.string(), z.string()),
-      bytes: z.number().nullish(),
     }),
   ),
 });

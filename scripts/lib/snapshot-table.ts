@@ -1,4 +1,3 @@
-import { formatBytes } from "../../stacks/settings/units.ts";
 import type { Snapshot } from "./backup.ts";
 import { formatTable } from "./table.ts";
 
@@ -7,13 +6,8 @@ export function formatSnapshots(snapshots: readonly Snapshot[]): string {
   if (snapshots.length === 0) return "no snapshot yet: npm run backup takes one";
   const newestFirst = [...snapshots].sort((a, b) => Date.parse(b.time) - Date.parse(a.time));
   return formatTable(
-    ["ID", "TIME", "SIZE", "HOLDS"],
-    newestFirst.map(({ id, time, bytes, runs, parts }) => [
-      id,
-      localTime(time),
-      bytes == null ? "–" : formatBytes(bytes),
-      holds(runs, Object.keys(parts)),
-    ]),
+    ["ID", "TIME", "HOLDS"],
+    newestFirst.map(({ id, time, runs, parts }) => [id, localTime(time), holds(runs, Object.keys(parts))]),
   );
 }
 
