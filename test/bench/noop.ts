@@ -7,8 +7,9 @@ import { type Benchmark, type Measure, measure, median } from "../../scripts/lib
 import { Containers } from "../../scripts/lib/containers.ts";
 import { PROJECT_DIR } from "../../scripts/lib/project.ts";
 import type { Report } from "../../scripts/lib/steps.ts";
+import { freePorts } from "../lib/ports.ts";
 import { cleanUp } from "./lib/cleanup.ts";
-import { type Clone, freePorts, makeClone, PREFIX, STACK, seconds } from "./lib/clone.ts";
+import { type Clone, makeClone, PREFIX, STACK, seconds } from "./lib/clone.ts";
 
 const ROUNDS = 5;
 

@@ -15,8 +15,9 @@ import { bringUp, openStack, readOutputs } from "../../scripts/lib/stack.ts";
 import { startAndFollow, up } from "../../scripts/lib/train.ts";
 import { waitForServices } from "../../scripts/lib/wait.ts";
 import type { RunOutput, StackOutputs } from "../../stacks/outputs.ts";
+import { freePorts } from "../lib/ports.ts";
 import { keepPicture, openBrowser } from "./browser.ts";
-import { ENGINE, freePorts, freshStack, type TestStack } from "./test-stack.ts";
+import { ENGINE, freshStack, type TestStack } from "./test-stack.ts";
 
 const silent = () => undefined;
 
