@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")"
 
 # What torch asks for on Linux and neither `import torch` nor training on a CPU loads.
-unused_on_cpu="triton nvidia-cusolver-cu12 nvidia-nvtx-cu12 nvidia-cuda-nvrtc-cu12"
+unused_on_cpu="triton liger-kernel nvidia-cusolver-cu12 nvidia-nvtx-cu12 nvidia-cuda-nvrtc-cu12"
 
 check=""
 upgrade=""
