@@ -2,25 +2,24 @@
 
 import contextlib
 import fcntl
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tunestack_train import checkpoints, rehearsal
 from tunestack_train.data.load import TrainingData, load
-from tunestack_train.device import Device, choose_device, silence_progress_bars
+from tunestack_train.device import choose_device, silence_progress_bars
 from tunestack_train.errors import OutOfMemoryError, SettingsError, StopRequested, TunestackError
 from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss, read_metrics
 from tunestack_train.manifest import newest_complete, problems
 from tunestack_train.model import load_base, load_tokenizer, locate_model
 from tunestack_train.presets import REHEARSAL_MODEL
 from tunestack_train.progress import Console
+from tunestack_train.record import RUN_FILE, require_same, write_record
 from tunestack_train.secret_files import read_secret
 from tunestack_train.settings import Resolved, RunConfig
 from tunestack_train.status import Failure, Status, StatusFile, now, saved
@@ -29,7 +28,6 @@ from tunestack_train.stop import StopSignal
 if TYPE_CHECKING:
     from tunestack_train.data.tokens import EncodedSet
 
-RUN_FILE: Final = "run.json"
 _ADAPTER_FILES: Final = (
     "adapter_model.safetensors",
     "adapter_config.json",
@@ -38,7 +36,6 @@ _ADAPTER_FILES: Final = (
     "chat_template.jinja",
     RUN_FILE,
 )
-_PACKAGES: Final = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,8 @@ class Run:
     """One run with its folders, its status file and the console."""
 
     def __init__(self, resolved: Resolved, folders: Folders, stop: StopSignal, console: Console) -> None:
+        self.resolved = resolved
         self.config = resolved.config
-        self.sources = resolved.sources
         self.folder = folders.checkpoints / self.config.name
         self.logs = folders.logs / self.config.name
         self.adapter = self.folder / "adapter"
@@ -90,7 +87,7 @@ class Run:
         _make_folder(self.logs)
         with _exclusive(self.folder):
             if self.adapter.is_dir() and not problems(self.adapter):
-                self._require_same(load(self.config.data, self.config.data_format))
+                require_same(self.folder, self.config, load(self.config.data, self.config.data_format))
                 return self._finished(trained=False)
             self.status.start()
             try:
@@ -111,7 +108,7 @@ class Run:
             say(f"note: {note}")
         if resume.checkpoint is not None:
             self.status.update(last_checkpoint=saved(resume.checkpoint), first_loss=first_loss(self.metrics))
-            self._require_same(data)
+            require_same(self.folder, self.config, data)
         if resume.checkpoint is None or not _is_last(resume.checkpoint):
             self._train(data, resume.checkpoint)
         last = newest_complete(self.folder)
@@ -120,11 +117,6 @@ class Run:
             raise StopRequested(f"stopped on request {step}", "start the same run again: it goes on from there")
         self._publish_adapter(last)
         return self._finished(trained=True)
-
-    def _require_same(self, data: TrainingData) -> None:
-        earlier = _earlier(self.folder)
-        if earlier is not None:
-            _require_same(earlier, self.config, data)
 
     def _train(self, data: TrainingData, checkpoint: Path | None) -> None:
         with _out_of_memory_named(self.config):
@@ -143,7 +135,7 @@ class Run:
         template = choose_template(tokenizer, config.chat_template)
         encoded = encode_all(tokenizer, data.examples, config.max_length)
         self._say_data(encoded, template)
-        self._write_run_file(data, device)
+        write_record(self.folder, self.resolved, data, device.name)
         from tunestack_train.trainer import RunTrainer, Watcher
 
         self.console.say(f"model: {config.model} on {device.name}")
@@ -202,25 +194,6 @@ class Run:
             except Exception as error:  # whatever is wrong with W&B, the run goes on without it
                 self.console.say(f"note: Weights & Biases gets nothing of this run: {error}")
         return logs
-
-    def _write_run_file(self, data: TrainingData, device: Device) -> None:
-        content = {
-            "schema": 1,
-            "created_at": now(),
-            "config": self.config.as_dict(),
-            "sources": dict(self.sources),
-            "data": data.summary(),
-            "device": device.name,
-            "versions": {
-                "python": platform.python_version(),
-                **{package: importlib.metadata.version(package) for package in _PACKAGES},
-            },
-            "git_commit": os.environ.get("TUNESTACK_GIT_COMMIT"),
-            "image_digest": os.environ.get("TUNESTACK_IMAGE_DIGEST"),
-        }
-        aside = self.folder / f".{RUN_FILE}.partial"
-        aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        aside.replace(self.folder / RUN_FILE)
 
     def _publish_adapter(self, checkpoint: Path) -> None:
         """The adapter is that of the last checkpoint, byte for byte, without what only going on needs."""
@@ -331,39 +304,6 @@ def _less_memory(config: RunConfig) -> str:
         advice.append("--set load_in_4bit=true")
     advice.append(f"--set max_length={config.max_length // 2}")
     return "under another name, give in this order what it takes: " + "; ".join(advice)
-
-
-def _earlier(folder: Path) -> Mapping[str, object] | None:
-    try:
-        content = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _require_same(earlier: Mapping[str, object], config: RunConfig, data: TrainingData) -> None:
-    """Raises SettingsError when the run of this name was begun with other settings or other data."""
-    before = earlier.get("config")
-    data_before = earlier.get("data")
-    if not isinstance(before, dict) or not isinstance(data_before, dict):
-        return
-    # Where the data lies may change from machine to machine; what it holds may not.
-    changes = [
-        f"  {key} was {before.get(key)!r}, now {value!r}"
-        for key, value in config.as_dict().items()
-        if key != "data" and before.get(key) != value
-    ]
-    if data_before.get("sha256") != data.sha256:
-        was, is_now = data_before.get("sha256"), data.sha256
-        changes.append(
-            f"  the data was {data_before.get('source')} (sha256 {str(was)[:12]}), now {data.source} ({is_now[:12]})"
-        )
-    if changes:
-        raise SettingsError(
-            "\n".join([f"the run {config.name} was begun with other settings:", *changes]),
-            f"give this run another --name; or go back to the settings above; or delete the run {config.name} "
-            "(npm run train-clean -- --checkpoints)",
-        )
 
 
 def _is_last(checkpoint: Path) -> bool:
