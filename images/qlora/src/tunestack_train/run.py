@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 from tunestack_train import checkpoints, rehearsal
 from tunestack_train.data.load import TrainingData, load
 from tunestack_train.device import choose_device, silence_progress_bars
-from tunestack_train.errors import OutOfMemoryError, SettingsError, StopRequested, TunestackError
+from tunestack_train.errors import SettingsError, StopRequested, TunestackError
 from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss, read_metrics
 from tunestack_train.manifest import newest_complete, problems
 from tunestack_train.model import load_base, load_tokenizer, locate_model
+from tunestack_train.out_of_memory import out_of_memory_named
 from tunestack_train.presets import REHEARSAL_MODEL
 from tunestack_train.progress import Console
 from tunestack_train.record import RUN_FILE, require_same, write_record
@@ -119,7 +120,7 @@ class Run:
         return self._finished(trained=True)
 
     def _train(self, data: TrainingData, checkpoint: Path | None) -> None:
-        with _out_of_memory_named(self.config):
+        with out_of_memory_named(self.config):
             self._train_within_memory(data, checkpoint)
 
     def _train_within_memory(self, data: TrainingData, checkpoint: Path | None) -> None:
@@ -272,38 +273,6 @@ def _disk_full_named(folder: Path) -> Iterator[None]:
         if not checkpoints.is_disk_full(error, folder):
             raise
         raise checkpoints.disk_full(Path(error.filename or folder)) from error
-
-
-@contextlib.contextmanager
-def _out_of_memory_named(config: RunConfig) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        import torch
-
-        cpu = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-        if not (cpu or isinstance(error, torch.OutOfMemoryError)):
-            raise
-        raise OutOfMemoryError(
-            f"{'the memory of this machine' if cpu else 'the memory of the GPU'} is full: {error}".splitlines()[0],
-            _less_memory(config),
-        ) from error
-
-
-def _less_memory(config: RunConfig) -> str:
-    size, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
-    advice: list[str] = []
-    if size > 1:
-        advice.append(
-            f"--set per_device_train_batch_size={size // 2} --set gradient_accumulation_steps={accumulation * 2} "
-            "(the same batch in smaller parts)"
-        )
-    if not config.gradient_checkpointing:
-        advice.append("--set gradient_checkpointing=true")
-    if not config.load_in_4bit:
-        advice.append("--set load_in_4bit=true")
-    advice.append(f"--set max_length={config.max_length // 2}")
-    return "under another name, give in this order what it takes: " + "; ".join(advice)
 
 
 def _is_last(checkpoint: Path) -> bool:
