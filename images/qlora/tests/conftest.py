@@ -12,8 +12,8 @@ import pytest
 from tunestack_train.device import set_up_libraries
 from tunestack_train.presets import Value
 from tunestack_train.progress import Console
+from tunestack_train.resolve import Layer, resolve
 from tunestack_train.run import Finished, Folders, Run
-from tunestack_train.settings import Layer, resolve
 from tunestack_train.stop import StopSignal
 
 SUBJECTS = (

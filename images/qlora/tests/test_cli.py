@@ -19,7 +19,7 @@ from tunestack_train.manifest import write_manifest
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Folders of this test alone, no secrets of whoever runs it, and signal handlers put back."""
-    for name in ("HF_TOKEN", "WANDB_API_KEY"):
+    for name in ("HF_TOKEN", "WANDB_API_KEY", *(name for name in os.environ if name.startswith("TUNESTACK_SET_"))):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TUNESTACK_CHECKPOINTS_DIR", str(tmp_path / "checkpoints"))
     monkeypatch.setenv("TUNESTACK_LOGS_DIR", str(tmp_path / "logs"))
@@ -104,6 +104,30 @@ def test_a_dry_run_shows_every_setting_with_its_source_and_makes_nothing(
     assert rows["max_steps"] == ["30", "preset rehearsal"]
     assert "data: 5 rows of chat in questions.jsonl" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["questions.jsonl"]
+
+
+def test_files_environment_options_and_set_are_applied_in_this_order(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each place sets what the next one overrides, and one thing more that stays."""
+    first, second = tmp_path / "first.yaml", tmp_path / "second.toml"
+    first.write_text("preset: rehearsal\nlora_r: 1\nsave_steps: 7\nmodel: from/first\n", encoding="utf-8")
+    second.write_text('lora_r = 2\nmodel = "from/second"\nlora_alpha = 2\n', encoding="utf-8")
+    for key, value in {"LORA_R": "3", "MODEL": "from/environment", "SEED": "3"}.items():
+        monkeypatch.setenv(f"TUNESTACK_SET_{key}", value)
+    places = [f"--config={first}", f"--config={second}", f"--data={data}", "--model=rehearsal", "--set=lora_r=4"]
+    code, out, _ = command(*places, "--dry-run", "--json", capsys=capsys)
+    report = json.loads(out)
+    told = {key: (report["config"][key], report["sources"][key]) for key in report["config"]}
+    assert code == 0
+    assert told["preset"] == ("rehearsal", f"{first}:1")
+    assert told["save_steps"] == (7, f"{first}:3")
+    assert told["lora_alpha"] == (2, str(second))
+    assert told["seed"] == (3, "TUNESTACK_SET_SEED")
+    assert told["model"] == ("rehearsal", "command line")
+    assert told["lora_r"] == (4, "--set")
+    assert told["max_steps"] == (30, "preset rehearsal")
+    assert told["optim"] == ("adamw_8bit", "default")
 
 
 def test_a_dry_run_as_json(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

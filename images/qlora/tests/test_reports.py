@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tunestack_train.events import EventWriter, masked_crc32c
 from tunestack_train.logs import AllLogs, JsonLines, TensorBoard, WeightsAndBiases, first_loss, read_metrics
 from tunestack_train.progress import Console, describe, duration
-from tunestack_train.settings import Layer, resolve
+from tunestack_train.resolve import Layer, resolve
 from tunestack_train.status import Status, StatusFile
 
 START = Status(run="r", preset="rehearsal", model="rehearsal", started_at="2026-11-23T10:00:00.000+00:00")

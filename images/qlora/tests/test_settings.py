@@ -4,17 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunestack_train.presets import PRESETS, Value
-from tunestack_train.settings import (
-    SETTINGS,
-    Layer,
-    Problem,
-    RunConfig,
-    SettingsProblems,
-    config_from,
-    parse_assignments,
-    resolve,
-)
+from tunestack_train.errors import Problem, SettingsProblems
+from tunestack_train.presets import DEFAULTS, PRESETS, Value
+from tunestack_train.resolve import Layer, resolve
+from tunestack_train.settings import SETTINGS, RunConfig, config_from
 
 
 def settings(preset: str | None = "rehearsal", name: str = "my-run", **given_values: Value) -> RunConfig:
@@ -104,7 +97,6 @@ def test_all_problems_are_reported_at_once() -> None:
         ("lora_dropout", "1", "is not between 0 and 0.99"),
         ("optim", "sgd", "is not one of the choices"),
         ("lora_target_modules", "q_proj,,k_proj", "cannot be used here"),
-        ("preset", "rehearsal", "cannot be given by --set"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_the_reason(key: str, value: Value, reason: str) -> None:
@@ -128,11 +120,9 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     assert half.path == "precision"
 
 
-def test_assignments_are_split_at_the_first_equals_sign() -> None:
-    assert parse_assignments(["a=b=c", " lora_r =8"]) == {"a": "b=c", "lora_r": "8"}
-    with pytest.raises(SettingsProblems) as caught:
-        parse_assignments(["lora_r", "max_steps"])
-    assert [problem.value for problem in caught.value.problems] == ["'lora_r'", "'max_steps'"]
+@pytest.mark.parametrize("key", SETTINGS)
+def test_a_setting_without_a_default_is_one_that_every_run_must_be_given(key: str) -> None:
+    assert (key in DEFAULTS) == (key not in ("name", "preset", "model", "data"))
 
 
 @given(

@@ -280,7 +280,7 @@ def test_an_evaluation_leaves_the_4_bit_weights_as_they_were(unbroken: Finished)
 
     from tunestack_train.device import choose_device
     from tunestack_train.model import load_base
-    from tunestack_train.settings import Layer, resolve
+    from tunestack_train.resolve import Layer, resolve
 
     config = resolve("r", "rehearsal", [Layer("test", {"data": "d", "device": "cpu"})]).config
     model = load_base(unbroken.adapter.parent / "model", config, choose_device("cpu", "bf16"))

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 
 from tunestack_train.commands import run
 from tunestack_train.device import set_up_libraries
-from tunestack_train.errors import DataError, StopRequested, TunestackError
+from tunestack_train.errors import DataError, SettingsProblems, StopRequested, TunestackError
 from tunestack_train.secret_files import read_secret
-from tunestack_train.settings import SettingsProblems
 
-_SETTINGS_EXIT_CODE = 2
 _EXIT_CODES = (
     "exit codes: 0 done, 1 a defect of tunestack, 2 settings, 3 data, 4 out of memory, 5 the model cannot be had, "
     "6 disk full, 75 stopped on request with a checkpoint saved"
@@ -58,7 +56,7 @@ def _tell_problems(error: SettingsProblems, *, as_json: bool) -> int:
     count = "a problem" if len(error.problems) == 1 else f"{len(error.problems)} problems"
     lines = "\n".join(f"  {problem}" for problem in error.problems)
     print(f"tunestack-train: {count} in the settings\n{lines}", file=sys.stderr)
-    return _SETTINGS_EXIT_CODE
+    return error.exit_code
 
 
 def _tell_error(error: TunestackError, *, as_json: bool) -> int:

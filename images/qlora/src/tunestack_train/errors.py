@@ -1,5 +1,6 @@
 """What can go wrong for a person, one class and one exit code for each cause."""
 
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 
@@ -38,3 +39,29 @@ class StopRequested(TunestackError):  # noqa: N818 - nothing is wrong: someone a
     """The run was asked to stop (SIGTERM, SIGINT); whatever could be saved has been."""
 
     exit_code = 75
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the settings: where, the value, why, and what to do."""
+
+    path: str
+    value: str
+    reason: str
+    remedy: str
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.path} = {self.value}\n    {self.reason}\n    {self.remedy}"
+
+
+class SettingsProblems(Exception):  # noqa: N818 - it carries problems and is reported as them
+    """Everything that is wrong with the settings, not only the first."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{problem.path} = {problem.value}: {problem.reason}" for problem in problems))
+        self.problems = problems

@@ -13,7 +13,9 @@ from typing import Final
 
 from tunestack_train.data.load import TrainingData
 from tunestack_train.errors import SettingsError
-from tunestack_train.settings import Resolved, RunConfig
+from tunestack_train.presets import DEFAULTS
+from tunestack_train.resolve import Resolved
+from tunestack_train.settings import SETTINGS, RunConfig
 from tunestack_train.status import now
 
 RUN_FILE: Final = "run.json"
@@ -43,7 +45,7 @@ def write_record(folder: Path, resolved: Resolved, data: TrainingData, device: s
 
 
 def require_same(folder: Path, config: RunConfig, data: TrainingData) -> None:
-    """Raises SettingsError when the run in `folder` was begun with other settings or other data."""
+    """Raises SettingsError when the run in `folder` was begun with other data, or settings of another result."""
     earlier = _read(folder)
     if earlier is None:
         return
@@ -51,11 +53,11 @@ def require_same(folder: Path, config: RunConfig, data: TrainingData) -> None:
     data_before = earlier.get("data")
     if not isinstance(before, dict) or not isinstance(data_before, dict):
         return
-    # Where the data lies may change from machine to machine; what it holds may not.
+    # A setting that came with a later version is at what that version takes for how it was.
     changes = [
-        f"  {key} was {before.get(key)!r}, now {value!r}"
+        f"  {key} was {before.get(key, DEFAULTS.get(key))!r}, now {value!r}"
         for key, value in config.as_dict().items()
-        if key != "data" and before.get(key) != value
+        if SETTINGS[key].changes_result and before.get(key, DEFAULTS.get(key)) != value
     ]
     if data_before.get("sha256") != data.sha256:
         was, is_now = data_before.get("sha256"), data.sha256

@@ -21,8 +21,9 @@ from tunestack_train.out_of_memory import out_of_memory_named
 from tunestack_train.presets import REHEARSAL_MODEL
 from tunestack_train.progress import Console
 from tunestack_train.record import RUN_FILE, require_same, write_record
+from tunestack_train.resolve import Resolved
 from tunestack_train.secret_files import read_secret
-from tunestack_train.settings import Resolved, RunConfig
+from tunestack_train.settings import RunConfig
 from tunestack_train.status import Failure, Status, StatusFile, now, saved
 from tunestack_train.stop import StopSignal
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from tunestack_train.data.load import TrainingData, load
 from tunestack_train.errors import ModelUnavailableError
 from tunestack_train.presets import REHEARSAL_MODEL
+from tunestack_train.resolve import Resolved
 from tunestack_train.secret_files import read_secret
-from tunestack_train.settings import HUB_PREFIX, Resolved
+from tunestack_train.settings import HUB_PREFIX
 
 
 def show(resolved: Resolved, *, as_json: bool) -> int:

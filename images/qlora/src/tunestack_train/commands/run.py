@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 from tunestack_train.commands import dry_run
+from tunestack_train.layers import ENVIRONMENT_PREFIX, assignments_layer, environment_layer, file_layer
 from tunestack_train.presets import PRESETS, Value
 from tunestack_train.progress import Console
-from tunestack_train.settings import HUB_PREFIX, SETTINGS, Layer, Resolved, parse_assignments, resolve
+from tunestack_train.resolve import Layer, Resolved, resolve
+from tunestack_train.settings import HUB_PREFIX, SETTINGS
 from tunestack_train.stop import StopSignal
 
 
@@ -19,14 +21,25 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "run",
         help="train, or go on with a run of that name",
         description="Trains a run, or goes on with it from its newest complete checkpoint.",
-        epilog=f"settings for --set:\n{listed}",
+        epilog=(
+            "Later wins: defaults, preset, files of --config in their order, environment "
+            f"({ENVIRONMENT_PREFIX}LORA_R=8), options, --set.\n\nsettings:\n{listed}"
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--name", required=True, help="name of the run")
+    parser.add_argument("--name", help="name of the run")
     parser.add_argument("--preset", help=f"{', '.join(PRESETS)}; without one, give --model")
     parser.add_argument("--model", help="Hugging Face id or folder of the base model")
     parser.add_argument("--data", help=f"JSONL, JSON, CSV or Parquet file, a folder of them, or {HUB_PREFIX}ID")
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="FILE",
+        type=Path,
+        help="YAML, JSON or TOML file of settings; may be repeated, later ones win",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting; may be repeated")
     parser.add_argument("--dry-run", action="store_true", help="check settings, data and model, and train nothing")
     parser.add_argument("--json", action="store_true", help="report as one JSON object on standard output")
@@ -44,7 +57,12 @@ def _resolve(options: argparse.Namespace) -> Resolved:
     given: dict[str, Value] = {
         key: getattr(options, key) for key in ("model", "data") if getattr(options, key) is not None
     }
-    layers = [Layer("command line", given), Layer("--set", parse_assignments(options.set))]
+    layers = [
+        *(file_layer(path) for path in options.config),
+        environment_layer(os.environ),
+        Layer("command line", given),
+        assignments_layer(options.set),
+    ]
     return resolve(options.name, options.preset, layers)
 
 
