@@ -1,0 +1,1 @@
+"""What the generated Colab notebooks do in more than a few lines: Drive, dependencies, links, watching, export."""
