@@ -1,4 +1,4 @@
-"""The device that a run trains on: CUDA, then MPS, then the CPU."""
+"""The device that a run trains on, by tunestack_train.gpu, and how libraries are told to behave."""
 
 import logging
 import os
@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 
 from tunestack_train.errors import SettingsError
+from tunestack_train.gpu import DeviceUnavailableError, get_device_info, memory_figures, setup_device
 
 
 @dataclass(frozen=True)
@@ -16,42 +17,40 @@ class Device:
     kind: str
     name: str
     total_memory: int | None
+    index: int | None = None
+    """Number of the GPU where there can be several: the process's own under torchrun (LOCAL_RANK)."""
+
+    @property
+    def torch_name(self) -> str:
+        """What PyTorch calls it: `cuda:1`, `mps`, `cpu`."""
+        return self.kind if self.index is None else f"{self.kind}:{self.index}"
 
 
 def choose_device(wanted: str, precision: str) -> Device:
-    """The device for `wanted` (auto, cuda, mps, cpu). Raises SettingsError when it is not there or too old."""
-    import torch
-
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    kind = next(name for name, there in available.items() if there) if wanted == "auto" else wanted
-    if not available[kind]:
+    """The device for `wanted` (auto, cuda, mps, cpu), set up. Raises SettingsError when it is not there or too old."""
+    try:
+        info = get_device_info(setup_device(wanted))
+    except DeviceUnavailableError as error:
         raise SettingsError(
-            f"device = {wanted}: PyTorch {torch.__version__} finds no such device here",
-            "leave device at auto, or run `npm run doctor` to see what keeps the GPU from being found",
-        )
-    if kind == "cpu":
-        return Device("cpu", f"CPU, {torch.get_num_threads()} threads", None)
-    if kind == "mps":
-        return Device("mps", "Apple GPU", torch.mps.recommended_max_memory())
-    properties = torch.cuda.get_device_properties(0)
-    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            str(error), "leave device at auto, or run `npm run doctor` to see what keeps the GPU from being found"
+        ) from error
+    if info.compute_capability and precision == "bf16" and not info.supports_bf16:
+        major, minor = info.compute_capability
         raise SettingsError(
-            f"precision = bf16: the {properties.name} has no bf16 (it came with compute capability 8.0, "
-            f"this is {properties.major}.{properties.minor})",
+            f"precision = bf16: the {info.name} has no bf16 (it came with compute capability 8.0, "
+            f"this is {major}.{minor})",
             "give --set precision=fp16",
         )
-    return Device("cuda", properties.name, properties.total_memory)
+    memory = None if info.device_type == "cpu" else info.total_memory
+    return Device(info.device_type.value, info.name, memory, info.index)
 
 
 def memory_in_use(device: Device) -> int | None:
-    """Most bytes of GPU memory that tensors have taken so far; None where there is no GPU."""
-    import torch
-
-    if device.kind == "cuda":
-        return torch.cuda.max_memory_allocated()
-    if device.kind == "mps":
-        return torch.mps.current_allocated_memory()
-    return None
+    """Most bytes of GPU memory that tensors have taken so far (on MPS: take now); None where there is no GPU."""
+    if device.kind == "cpu":
+        return None
+    figures = memory_figures(device.torch_name)
+    return figures.peak_allocated if figures.peak_allocated is not None else figures.allocated
 
 
 def set_up_libraries(*, wandb: bool = False) -> None:

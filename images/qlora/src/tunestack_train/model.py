@@ -178,7 +178,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> "PreTrainedMod
             folder,
             dtype=dtype,
             attn_implementation=_attention(config.attn_implementation, model_type),
-            device_map={"": 0 if device.kind == "cuda" else device.kind},
+            device_map={"": device.torch_name},
             **({"quantization_config": quantisation} if config.load_in_4bit else {}),
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
