@@ -48,6 +48,7 @@ class Workplace:
         return os.environ | {
             "PYTHONPATH": str(SOURCES),
             "PYTHONUNBUFFERED": "1",
+            "HF_HOME": str(self.folders.cache.parent),
             "TUNESTACK_CHECKPOINTS_DIR": str(self.folders.checkpoints),
             "TUNESTACK_LOGS_DIR": str(self.folders.logs),
         }
@@ -91,4 +92,4 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     set_up_libraries()
     folder = tmp_path_factory.mktemp("workplace")
     data = write_jsonl(folder / "questions.jsonl", conversations(60))
-    return Workplace(Folders(folder / "checkpoints", folder / "logs"), data)
+    return Workplace(Folders(folder / "checkpoints", folder / "logs", folder / "hub" / "tunestack"), data)

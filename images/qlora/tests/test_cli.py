@@ -17,11 +17,14 @@ from tunestack_train.manifest import write_manifest
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def surroundings(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Folders of this test alone, no secrets of whoever runs it, and signal handlers put back."""
     for name in ("HF_TOKEN", "WANDB_API_KEY", *(name for name in os.environ if name.startswith("TUNESTACK_SET_"))):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TUNESTACK_CHECKPOINTS_DIR", str(tmp_path / "checkpoints"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
     monkeypatch.setenv("TUNESTACK_LOGS_DIR", str(tmp_path / "logs"))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
@@ -217,7 +220,7 @@ def test_a_stop_while_preparing_ends_at_once(tmp_path: Path, data: Path) -> None
     slowly = (
         "import sys, time, tunestack_train.run as run\n"
         "from tunestack_train.cli import main\n"
-        "run.load = lambda *_: time.sleep(60)\n"
+        "run.load = lambda *_, **__: time.sleep(60)\n"
         f"sys.exit(main(['run', '--name=my-run', '--preset=rehearsal', '--data={data}']))"
     )
     process = subprocess.Popen(

@@ -10,7 +10,8 @@ from conftest import Workplace
 from tunestack_train import rehearsal
 from tunestack_train.data.examples import Conversation, Example, PromptCompletion, Text, Turn
 from tunestack_train.data.load import load
-from tunestack_train.data.tokens import IGNORED, Encoded, choose_template, encode_all
+from tunestack_train.data.tokens import IGNORED, Encoded, choose_template
+from tunestack_train.data.tokens import encode as encode_each
 from tunestack_train.errors import DataError, SettingsError
 from tunestack_train.model import load_tokenizer
 
@@ -48,12 +49,12 @@ class Maker:
 
 @pytest.fixture(scope="module")
 def maker(workplace: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Maker:
-    examples = load(str(workplace.data), "auto").examples
+    examples = load(str(workplace.data), "auto").examples()
     return Maker(rehearsal.make_model(tmp_path_factory.mktemp("rehearsal") / "model", examples, seed=42))
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", example: Example, max_length: int = 256) -> Encoded:
-    (encoded,) = encode_all(tokenizer, [example], max_length).examples
+    (encoded,) = encode_each(tokenizer, [example], max_length)
     return encoded
 
 
@@ -130,29 +131,24 @@ def test_text_is_learnt_whole(maker: Maker) -> None:
     assert text_of(tokenizer, encoded.input_ids) == "<bos>When the adapter is saved é 日本.\n\nSo.<eos>"
 
 
-def test_what_is_too_long_is_cut_and_left_out_when_no_answer_remains(maker: Maker) -> None:
+def test_what_is_too_long_is_cut(maker: Maker) -> None:
     tokenizer = maker.tokenizer()
     whole = encode(tokenizer, ONE)
     answer_starts = next(index for index, label in enumerate(whole.labels) if label != IGNORED)
     cut = encode(tokenizer, ONE, max_length=answer_starts + 1)
     assert (cut.input_ids, cut.cut) == (whole.input_ids[: answer_starts + 1], len(whole.input_ids) - answer_starts - 1)
-    result = encode_all(tokenizer, [ONE, Text("a:9", "Short.")], answer_starts)
-    assert [example.origin for example in result.examples] == ["a:9"]
-    assert [row.origin for row in result.dropped] == ["a:1"]
-    with pytest.raises(DataError, match=rf"no example has anything to learn within max_length = {answer_starts}"):
-        encode_all(tokenizer, [ONE], answer_starts)
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused_by_row(maker: Maker) -> None:
     rewriting = "{{ messages | length }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
     with pytest.raises(DataError, match=r"a:1: turn 2: the chat template changes what stands before an answer"):
-        encode_all(maker.tokenizer(rewriting), [ONE], 256)
+        list(encode_each(maker.tokenizer(rewriting), [ONE], 256))
 
 
 def test_a_conversation_that_the_template_refuses_is_named(maker: Maker) -> None:
     refusing = "{% if messages | length > 2 %}{{ raise_exception('too long a talk') }}{% endif %}" + GEMMA
     with pytest.raises(DataError, match=r"cannot render 1 of 2 examples:\n  a:2: .*too long a talk"):
-        encode_all(maker.tokenizer(refusing), [ONE, TWO], 256)
+        list(encode_each(maker.tokenizer(refusing), [ONE, TWO], 256))
 
 
 def test_a_template_is_taken_from_a_file(maker: Maker, tmp_path: Path) -> None:
@@ -169,7 +165,7 @@ def test_the_rehearsals_model_is_a_small_gemma_that_is_the_same_each_time(
 ) -> None:
     from transformers import AutoConfig
 
-    examples = load(str(workplace.data), "auto").examples
+    examples = tuple(load(str(workplace.data), "auto").examples())
     again = rehearsal.make_model(tmp_path / "again", examples, seed=42)
     other = rehearsal.make_model(tmp_path / "other", examples, seed=43)
     weights = [(folder / "model.safetensors").read_bytes() for folder in (maker.folder, again, other)]
@@ -185,7 +181,7 @@ def test_the_rehearsals_tokenizer_reads_as_sentencepiece_does(maker: Maker, work
 
     tokenizer = maker.tokenizer()
     original = sentencepiece.SentencePieceProcessor(model_file=str(maker.folder / "tokenizer.model"))
-    for example in load(str(workplace.data), "auto").examples:
+    for example in load(str(workplace.data), "auto").examples():
         assert isinstance(example, Conversation)
         for turn in example.turns:
             assert tokenizer(turn.content, add_special_tokens=False)["input_ids"] == original.encode(turn.content)

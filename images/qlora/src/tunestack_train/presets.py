@@ -14,6 +14,7 @@ REHEARSAL_MODEL: Final = "rehearsal"
 DEFAULTS: Final[Mapping[str, Value]] = {
     "model_revision": "main",
     "data_format": "auto",
+    "bad_rows": "refuse",
     "chat_template": "auto",
     "max_length": 1024,
     "packing": False,

@@ -7,6 +7,7 @@ wants the model; what it rehearses is everything around it, by the code that tra
 import io
 import json
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,9 @@ from tunestack_train.data.examples import Conversation, Example, PromptCompletio
 from tunestack_train.device import silence_progress_bars
 
 VOCABULARY: Final = 2048
+_TOKENIZER_EXAMPLES: Final = 20_000
+"""Examples that the tokenizer is made from: enough for its size, and few enough for any memory."""
+
 _SPECIAL: Final = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
 # Gemma's tokenizer knows these as whole tokens too, and no token of its crosses a line break.
 _WHOLE: Final = ["<mask>", "<start_of_turn>", "<end_of_turn>", "\n", "\n\n"]
@@ -24,7 +28,9 @@ def make_model(folder: Path, examples: Iterable[Example], seed: int) -> Path:
     """Writes model and tokenizer to `folder`, whole or not at all."""
 
     def fill(partial: Path) -> None:
-        _write_tokenizer(partial, [text for example in examples for text in _texts(example)])
+        _write_tokenizer(
+            partial, [text for example in islice(examples, _TOKENIZER_EXAMPLES) for text in _texts(example)]
+        )
         _write_weights(partial, seed)
 
     return write_folder(folder, fill)

@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tunestack_train import checkpoints, rehearsal
-from tunestack_train.data.load import TrainingData, load
+from tunestack_train.data.cache import ContentCache, default_folder
+from tunestack_train.data.load import Dropped, TrainingData, load
 from tunestack_train.device import choose_device, silence_progress_bars
 from tunestack_train.errors import SettingsError, StopRequested, TunestackError
 from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss, read_metrics
@@ -28,7 +29,7 @@ from tunestack_train.status import Failure, Status, StatusFile, now, saved
 from tunestack_train.stop import StopSignal
 
 if TYPE_CHECKING:
-    from tunestack_train.data.tokens import EncodedSet
+    from tunestack_train.data.token_set import TokenSet
 
 _ADAPTER_FILES: Final = (
     "adapter_model.safetensors",
@@ -42,10 +43,11 @@ _ADAPTER_FILES: Final = (
 
 @dataclass(frozen=True)
 class Folders:
-    """Where runs keep their checkpoints and their logs; each run has a folder of its name in both."""
+    """Where runs keep their checkpoints and their logs, each run in a folder of its name; and what they share."""
 
     checkpoints: Path
     logs: Path
+    cache: Path = field(default_factory=default_folder)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Run:
         self.folder = folders.checkpoints / self.config.name
         self.logs = folders.logs / self.config.name
         self.adapter = self.folder / "adapter"
+        self.cache = ContentCache(folders.cache)
         self.stop = stop
         self.console = console
         self.metrics = self.logs / "metrics.jsonl"
@@ -89,7 +92,7 @@ class Run:
         _make_folder(self.logs)
         with _exclusive(self.folder):
             if self.adapter.is_dir() and not problems(self.adapter):
-                require_same(self.folder, self.config, load(self.config.data, self.config.data_format))
+                require_same(self.folder, self.config, self._load_data())
                 return self._finished(trained=False)
             self.status.start()
             try:
@@ -103,8 +106,9 @@ class Run:
 
     def _prepare_and_train(self) -> Finished:
         say = self.console.say
-        data = load(self.config.data, self.config.data_format)
-        say(f"data: {len(data.examples)} rows of {data.data_format} from {data.source}")
+        data = self._load_data()
+        say(f"data: {data.rows:,} rows of {data.data_format} from {data.source}")
+        self._say_dropped(data.dropped)
         resume = checkpoints.find_resume_point(self.folder)
         for note in resume.notes:
             say(f"note: {note}")
@@ -120,6 +124,10 @@ class Run:
         self._publish_adapter(last)
         return self._finished(trained=True)
 
+    def _load_data(self) -> TrainingData:
+        config = self.config
+        return load(config.data, config.data_format, drop_bad_rows=config.bad_rows == "drop", cache=self.cache)
+
     def _train(self, data: TrainingData, checkpoint: Path | None) -> None:
         with out_of_memory_named(self.config):
             self._train_within_memory(data, checkpoint)
@@ -132,11 +140,12 @@ class Run:
         device = choose_device(config.device, config.precision)
         self.status.update(device=device.name)
         tokenizer = load_tokenizer(model_folder, config.model)
-        from tunestack_train.data.tokens import choose_template, encode_all
+        from tunestack_train.data.token_set import tokenise
+        from tunestack_train.data.tokens import choose_template
 
         template = choose_template(tokenizer, config.chat_template)
-        encoded = encode_all(tokenizer, data.examples, config.max_length)
-        self._say_data(encoded, template)
+        tokens = tokenise(data, tokenizer, model_folder, config.max_length, self.cache)
+        self._say_data(tokens, template)
         write_record(self.folder, self.resolved, data, device.name)
         from tunestack_train.trainer import RunTrainer, Watcher
 
@@ -146,7 +155,7 @@ class Run:
             self.folder,
             load_base(model_folder, config, device),
             tokenizer,
-            encoded,
+            tokens,
             device,
             add_inputs=lambda folder: _add_inputs(folder, self.folder, config),
         )
@@ -169,20 +178,23 @@ class Run:
         folder = self.folder / "model"
         if problems(folder) or newest_complete(self.folder) is None:
             self.console.say("making a tiny Gemma 2 and its tokenizer from the data")
-            rehearsal.make_model(folder, data.examples, config.seed)
+            rehearsal.make_model(folder, data.examples(), config.seed)
         return folder
 
-    def _say_data(self, encoded: "EncodedSet", template: str) -> None:
-        share = encoded.learnt_tokens / encoded.tokens
-        cut = f", {encoded.cut_examples} cut at {self.config.max_length}" if encoded.cut_examples else ""
+    def _say_data(self, tokens: "TokenSet", template: str) -> None:
+        counts, dropped = tokens.counts, tokens.dropped
+        cut = f", {counts.cut} cut at {self.config.max_length}" if counts.cut else ""
         self.console.say(
-            f"tokens: {encoded.tokens:,} in {len(encoded.examples)} examples, {share:.0%} of them learnt{cut}; "
-            f"chat template: {template}"
+            f"tokens: {counts.tokens:,} in {counts.examples} examples, {counts.learnt / counts.tokens:.0%} of them "
+            f"learnt{cut}; chat template: {template}"
         )
-        for row in encoded.dropped[:5]:
+        self._say_dropped(dropped)
+
+    def _say_dropped(self, dropped: Dropped) -> None:
+        for row in dropped.first[:5]:
             self.console.say(f"note: left out {row}")
-        if len(encoded.dropped) > 5:
-            self.console.say(f"note: left out {len(encoded.dropped) - 5} more for the same reason")
+        if dropped.count > 5:
+            self.console.say(f"note: left out {dropped.count - 5} more")
 
     def _metrics_logs(self, resume_step: int) -> list[MetricsLog]:
         logs: list[MetricsLog] = [

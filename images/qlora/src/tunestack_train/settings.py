@@ -25,6 +25,7 @@ class RunConfig:
     model_revision: str
     data: str
     data_format: str
+    bad_rows: str
     chat_template: str
     max_length: int
     packing: bool
@@ -80,6 +81,11 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     ),
     "data_format": choice(
         "what a row of the data is; auto recognises it", "auto", "chat", "instruction", "prompt_completion", "text"
+    ),
+    "bad_rows": choice(
+        "what is done with rows that cannot be used: refuse stops before training, drop leaves them out",
+        "refuse",
+        "drop",
     ),
     "chat_template": text(
         "Jinja file that renders a conversation; auto takes the tokenizer's own",

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
@@ -26,7 +25,7 @@ from tunestack_train.stop import StopSignal
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerControl, TrainerState, TrainingArguments
 
-    from tunestack_train.data.tokens import EncodedSet
+    from tunestack_train.data.token_set import TokenSet
 
 
 class RunTrainer(SFTTrainer):
@@ -38,7 +37,7 @@ class RunTrainer(SFTTrainer):
         run_folder: Path,
         model: "PreTrainedModel",
         tokenizer: "PreTrainedTokenizerBase",
-        encoded: "EncodedSet",
+        tokens: "TokenSet",
         device: Device,
         add_inputs: Callable[[Path], None],
     ) -> None:
@@ -49,7 +48,7 @@ class RunTrainer(SFTTrainer):
         super().__init__(
             model=model,
             args=_arguments(config, run_folder, device),
-            train_dataset=_dataset(encoded),
+            train_dataset=tokens.dataset(),
             processing_class=tokenizer,
             peft_config=_lora(config),
         )
@@ -193,15 +192,6 @@ def _any_process(stop: StopSignal) -> bool:
     flag = torch.tensor(int(stop.requested), device=device)
     torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
     return bool(flag.item())
-
-
-def _dataset(encoded: "EncodedSet") -> Dataset:
-    return Dataset.from_dict(
-        {
-            "input_ids": [example.input_ids for example in encoded.examples],
-            "labels": [example.labels for example in encoded.examples],
-        }
-    )
 
 
 def _lora(config: RunConfig) -> LoraConfig:

@@ -51,6 +51,4 @@ def _model_state(model: str, revision: str) -> str:
 def _describe_data(data: TrainingData | None, source: str) -> str:
     if data is None:
         return f"data: {source}, to be downloaded from the Hugging Face hub"
-    return (
-        f"data: {len(data.examples)} rows of {data.data_format} in {', '.join(data.files)} (sha256 {data.sha256[:12]})"
-    )
+    return f"data: {data.rows} rows of {data.data_format} in {', '.join(data.files)} (sha256 {data.sha256[:12]})"

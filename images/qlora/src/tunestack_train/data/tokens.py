@@ -4,7 +4,11 @@ A conversation is rendered by the chat template as a whole and again up to each 
 is what is learnt. So any template works that renders turns one after the other, without marks of its own for training.
 """
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import itertools
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,6 +26,7 @@ IGNORED: Final = -100
 _TEMPLATES: Final = Path(__file__).parent.parent / "templates"
 _CHUNK: Final = 512
 _SHOWN: Final = 20
+_PARALLELISM: Final = "TOKENIZERS_PARALLELISM"
 
 
 @dataclass(frozen=True)
@@ -46,26 +51,6 @@ class Encoded:
     cut: int
 
 
-@dataclass(frozen=True)
-class EncodedSet:
-    """What is trained on. `dropped` names examples of which the cut left nothing to learn."""
-
-    examples: tuple[Encoded, ...]
-    dropped: tuple[BadRow, ...]
-
-    @property
-    def tokens(self) -> int:
-        return sum(len(example.input_ids) for example in self.examples)
-
-    @property
-    def learnt_tokens(self) -> int:
-        return sum(label != IGNORED for example in self.examples for label in example.labels)
-
-    @property
-    def cut_examples(self) -> int:
-        return sum(example.cut > 0 for example in self.examples)
-
-
 def choose_template(tokenizer: "PreTrainedTokenizerBase", chat_template: str) -> str:
     """Gives the tokenizer the template that `chat_template` asks for; returns where it came from, for people.
 
@@ -86,37 +71,56 @@ def choose_template(tokenizer: "PreTrainedTokenizerBase", chat_template: str) ->
     return f"tunestack's for {name} models"
 
 
-def encode_all(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[Example], max_length: int) -> EncodedSet:
-    """Tokens and labels of all examples, at most `max_length` each. Raises DataError naming what cannot be rendered."""
-    bad: list[BadRow] = []
-    kept: list[Encoded] = []
-    dropped: list[BadRow] = []
+def encode(tokenizer: "PreTrainedTokenizerBase", examples: Iterable[Example], max_length: int) -> Iterator[Encoded]:
+    """Tokens and labels of the examples in their order, at most `max_length` each, with a few hundred in memory.
+
+    Raises DataError at the end, naming the examples that the chat template cannot render.
+    """
     renderer = Renderer(tokenizer)
-    rendered: list[tuple[str, Rendered]] = []
-    for example in examples:
-        try:
-            rendered.append((example.origin, renderer.render(example)))
-        except ValueError as error:
-            bad.append(BadRow(example.origin, str(error)))
+    # Some tokenizer.json files come with both; cutting is done here, so that what was cut can be counted.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    bad: list[BadRow] = []
+    count = bad_count = 0
+    with _all_cores():
+        for chunk in _chunks(examples):
+            rendered: list[tuple[str, Rendered]] = []
+            for example in chunk:
+                count += 1
+                try:
+                    rendered.append((example.origin, renderer.render(example)))
+                except ValueError as error:
+                    bad_count += 1
+                    if len(bad) < _SHOWN:
+                        bad.append(BadRow(example.origin, str(error)))
+            if not bad:
+                yield from _encode(tokenizer, rendered, max_length)
     if bad:
-        lines = [f"  {row}" for row in bad[:_SHOWN]] + [f"  and {len(bad) - _SHOWN} more"] * (len(bad) > _SHOWN)
+        lines = [f"  {row}" for row in bad] + [f"  and {bad_count - _SHOWN} more"] * (bad_count > _SHOWN)
         raise DataError(
-            "\n".join([f"the chat template cannot render {len(bad)} of {len(examples)} examples:", *lines]),
+            "\n".join([f"the chat template cannot render {bad_count} of {count} examples:", *lines]),
             "mend the rows, or give another template by --set chat_template=FILE",
         )
-    for encoded in _encode(tokenizer, rendered, max_length):
-        # The first token has nothing before it to be predicted from.
-        if any(label != IGNORED for label in encoded.labels[1:]):
-            kept.append(encoded)
+
+
+@contextlib.contextmanager
+def _all_cores() -> Iterator[None]:
+    """Lets the tokenizer use every core. Elsewhere it may not: its threads would not outlive a fork."""
+    before = os.environ.get(_PARALLELISM)
+    os.environ[_PARALLELISM] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_PARALLELISM]
         else:
-            reason = f"nothing to learn is left in its first {max_length} tokens ({encoded.cut} were cut)"
-            dropped.append(BadRow(encoded.origin, reason))
-    if not kept:
-        raise DataError(
-            f"no example has anything to learn within max_length = {max_length} tokens: {dropped[0]}",
-            "set max_length higher, or shorten the prompts",
-        )
-    return EncodedSet(tuple(kept), tuple(dropped))
+            os.environ[_PARALLELISM] = before
+
+
+def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    iterator = iter(examples)
+    while chunk := list(itertools.islice(iterator, _CHUNK)):
+        yield chunk
 
 
 class Renderer:
@@ -141,11 +145,12 @@ class Renderer:
         turns = example.turns if self._renders_system_turns() else _fold_system(example.turns)
         text = self._template(turns)
         learnt: list[tuple[int, int]] = []
+        last = len(turns) - 1
         for index, turn in enumerate(turns):
             if turn.role != "assistant":
                 continue
             before = self._template(turns[:index], add_generation_prompt=True)
-            upto = self._template(turns[: index + 1])
+            upto = text if index == last else self._template(turns[: index + 1])
             if not (text.startswith(upto) and upto.startswith(before)):
                 raise ValueError(
                     f"turn {index + 1}: the chat template changes what stands before an answer when the answer is added"
@@ -185,30 +190,38 @@ def _fold_system(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
 def _encode(
     tokenizer: "PreTrainedTokenizerBase", rendered: Sequence[tuple[str, Rendered]], max_length: int
 ) -> Iterator[Encoded]:
-    for special_tokens in (False, True):
-        chosen = [pair for pair in rendered if pair[1].special_tokens == special_tokens]
-        for start in range(0, len(chosen), _CHUNK):
-            chunk = chosen[start : start + _CHUNK]
-            tokens = tokenizer(
-                [text.text for _, text in chunk],
-                add_special_tokens=special_tokens,
-                return_offsets_mapping=True,
-                return_attention_mask=False,
-                verbose=False,
-            )
-            for (origin, text), ids, offsets in zip(chunk, tokens["input_ids"], tokens["offset_mapping"], strict=True):
-                labels = _labels(ids, offsets, text.learnt)
-                yield Encoded(origin, ids[:max_length], labels[:max_length], max(0, len(ids) - max_length))
+    backend = tokenizer.backend_tokenizer
+    for special_tokens, group in itertools.groupby(rendered, key=lambda pair: pair[1].special_tokens):
+        pairs = list(group)
+        encodings = backend.encode_batch([text.text for _, text in pairs], add_special_tokens=special_tokens)
+        for (origin, text), encoding in zip(pairs, encodings, strict=True):
+            ids = encoding.ids
+            labels = _labels(ids, encoding.offsets, text.learnt)
+            yield Encoded(origin, ids[:max_length], labels[:max_length], max(0, len(ids) - max_length))
+
+
+def encode_text(
+    tokenizer: "PreTrainedTokenizerBase", rendered: Rendered
+) -> tuple[list[int], list[tuple[int, int]], list[int]]:
+    """Token ids of one text, where each begins and ends in it (in characters), and the labels; nothing is cut."""
+    encoding = tokenizer.backend_tokenizer.encode(rendered.text, add_special_tokens=rendered.special_tokens)
+    return encoding.ids, encoding.offsets, _labels(encoding.ids, encoding.offsets, rendered.learnt)
 
 
 def _labels(ids: list[int], offsets: list[tuple[int, int]], learnt: tuple[tuple[int, int], ...]) -> list[int]:
     """A token is learnt when it begins within a learnt span. A token without text of its own (bos) is not."""
     labels = [IGNORED] * len(ids)
-    spans = iter(learnt)
-    span = next(spans, None)
-    for position, (begin, end) in enumerate(offsets):
-        while span is not None and begin >= span[1]:
-            span = next(spans, None)
-        if span is not None and begin >= span[0] and end > begin:
-            labels[position] = ids[position]
+    # Tokens stand in the order of their text; what the tokenizer adds at the end says that it begins at 0.
+    end = len(offsets)
+    while end and offsets[end - 1] == (0, 0):
+        end -= 1
+    first = 0
+    for begin, stop in learnt:
+        first = bisect_left(offsets, (begin,), first, end)
+        last = bisect_left(offsets, (stop,), first, end)
+        labels[first:last] = ids[first:last]
+        for position in range(first, last):
+            if offsets[position][0] == offsets[position][1]:
+                labels[position] = IGNORED
+        first = last
     return labels
