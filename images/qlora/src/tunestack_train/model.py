@@ -1,8 +1,9 @@
 """Base models: where they come from, and how they are loaded for QLoRA."""
 
+import contextlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 # https://huggingface.co/meta-llama, seen 2026-11-22). Any other gated model is noticed when the hub says so.
 _GATED: Final = re.compile(r"google/gemma-\d.*|meta-llama/.*", re.IGNORECASE)
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+")
-_WANTED_FILES: Final = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_TOKENIZER_FILES: Final = ["*.json", "*.model", "*.txt", "*.jinja"]
+_WANTED_FILES: Final = [*_TOKENIZER_FILES, "*.safetensors"]
 _SECONDS_TO_ANSWER: Final = 10.0
 
 
@@ -27,6 +29,11 @@ def locate_model(model: str, revision: str, token: str | None, say: Callable[[st
 
     Raises ModelUnavailableError at once when it cannot be had, and DiskFullError when the cache has no room for it.
     """
+    return _own_folder(model) or cached_model(model, revision) or _download(model, revision, token, say)
+
+
+def _own_folder(model: str) -> Path | None:
+    """The folder that `model` names; None when it is an id of the hub. Raises ModelUnavailableError for neither."""
     folder = Path(model).expanduser()
     if folder.is_dir():
         missing = _missing_files(folder)
@@ -38,7 +45,7 @@ def locate_model(model: str, revision: str, token: str | None, say: Callable[[st
         return folder
     if model.startswith(("/", ".", "~")) or not _HUB_ID.fullmatch(model):
         raise ModelUnavailableError(f"there is no folder {model}", "give an existing folder, or an id of the hub")
-    return cached_model(model, revision) or _download(model, revision, token, say)
+    return None
 
 
 def cached_model(model: str, revision: str) -> Path | None:
@@ -69,9 +76,59 @@ def gated_error(model: str, token: str | None) -> ModelUnavailableError:
     )
 
 
+def locate_tokenizer(model: str, revision: str, token: str | None) -> Path:
+    """The folder of a model's tokenizer and config; of the hub's models only these few files are fetched.
+
+    Raises ModelUnavailableError when they cannot be had.
+    """
+    folder = _own_folder(model)
+    if folder is not None:
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        cached = Path(
+            snapshot_download(model, revision=revision, local_files_only=True, allow_patterns=_TOKENIZER_FILES)
+        )
+    except LocalEntryNotFoundError:
+        cached = None
+    if cached is not None and _tokenizer_there(cached):
+        return cached
+    with _hub_errors_named(model, revision, token):
+        _ask_hub(model, revision, token)
+        return Path(snapshot_download(model, revision=revision, token=token or False, allow_patterns=_TOKENIZER_FILES))
+
+
 def _download(model: str, revision: str, token: str | None, say: Callable[[str], None]) -> Path:
+    from huggingface_hub import constants, snapshot_download
+
+    with _hub_errors_named(model, revision, token):
+        files = _ask_hub(model, revision, token)
+        weights = sum(size for name, size in files.items() if name.endswith(".safetensors"))
+        if weights == 0:
+            raise ModelUnavailableError(f"{model} holds no *.safetensors", "give a model in the safetensors format")
+        _require_room(Path(constants.HF_HUB_CACHE), weights, model)
+        say(f"downloading {model} ({weights / 1e9:.1f} GB) into {constants.HF_HUB_CACHE}")
+        return Path(snapshot_download(model, revision=revision, token=token or False, allow_patterns=_WANTED_FILES))
+
+
+def _ask_hub(model: str, revision: str, token: str | None) -> dict[str, int]:
+    """The files of a model with their sizes in bytes; a model known to be gated is not asked for without a token."""
+    from huggingface_hub import HfApi
+
+    if token is None and needs_token(model):
+        raise gated_error(model, token)
+    info = HfApi().model_info(
+        model, revision=revision, timeout=_SECONDS_TO_ANSWER, files_metadata=True, token=token or False
+    )
+    return {file.rfilename: file.size or 0 for file in info.siblings or []}
+
+
+@contextlib.contextmanager
+def _hub_errors_named(model: str, revision: str, token: str | None) -> Iterator[None]:
     import httpx2
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -81,19 +138,8 @@ def _download(model: str, revision: str, token: str | None, say: Callable[[str],
         RevisionNotFoundError,
     )
 
-    if token is None and needs_token(model):
-        raise gated_error(model, token)
     try:
-        info = HfApi().model_info(
-            model, revision=revision, timeout=_SECONDS_TO_ANSWER, files_metadata=True, token=token or False
-        )
-        files = {file.rfilename: file.size or 0 for file in info.siblings or []}
-        weights = sum(size for name, size in files.items() if name.endswith(".safetensors"))
-        if weights == 0:
-            raise ModelUnavailableError(f"{model} holds no *.safetensors", "give a model in the safetensors format")
-        _require_room(Path(constants.HF_HUB_CACHE), weights, model)
-        say(f"downloading {model} ({weights / 1e9:.1f} GB) into {constants.HF_HUB_CACHE}")
-        return Path(snapshot_download(model, revision=revision, token=token or False, allow_patterns=_WANTED_FILES))
+        yield
     except GatedRepoError as error:
         raise gated_error(model, token) from error
     except RevisionNotFoundError as error:
@@ -129,7 +175,7 @@ def _missing_files(folder: Path) -> str | None:
 
     if not (folder / "config.json").is_file():
         return "config.json is missing"
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
+    if not _tokenizer_there(folder):
         return "the tokenizer's files are missing"
     index = folder / "model.safetensors.index.json"
     try:
@@ -140,6 +186,10 @@ def _missing_files(folder: Path) -> str | None:
         return f"{index.name} cannot be read: {error}"
     absent = sorted(name for name in shards if not (folder / name).is_file())
     return f"{', '.join(absent)} missing" if absent else None
+
+
+def _tokenizer_there(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"))
 
 
 def load_tokenizer(folder: Path, model: str) -> "PreTrainedTokenizerBase":

@@ -28,12 +28,17 @@ def make_model(folder: Path, examples: Iterable[Example], seed: int) -> Path:
     """Writes model and tokenizer to `folder`, whole or not at all."""
 
     def fill(partial: Path) -> None:
-        _write_tokenizer(
-            partial, [text for example in islice(examples, _TOKENIZER_EXAMPLES) for text in _texts(example)]
-        )
+        make_tokenizer(partial, examples)
         _write_weights(partial, seed)
 
     return write_folder(folder, fill)
+
+
+def make_tokenizer(folder: Path, examples: Iterable[Example]) -> Path:
+    """Writes the tokenizer alone to an existing folder, and returns that."""
+    texts = [text for example in islice(examples, _TOKENIZER_EXAMPLES) for text in _texts(example)]
+    _write_tokenizer(folder, texts)
+    return folder
 
 
 def _texts(example: Example) -> list[str]:
