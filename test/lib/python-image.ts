@@ -24,6 +24,7 @@ export async function inPythonImage(command: readonly string[], options: Contain
   const mounts = {
     "/package": PACKAGE_DIR,
     "/examples/data": join(PROJECT_DIR, "examples", "data"),
+    "/notebooks": join(PROJECT_DIR, "test", "golden", "notebooks"),
     ...options.mounts,
   };
   return await docker([
@@ -46,6 +47,7 @@ const SMALL_DISK = "/small-disk";
 
 const ENVIRONMENT = {
   TUNESTACK_TEST_SMALL_DISK: SMALL_DISK,
+  TUNESTACK_NOTEBOOKS: "/notebooks",
   RUFF_CACHE_DIR: "/tmp/ruff",
   MYPY_CACHE_DIR: "/tmp/mypy",
   HYPOTHESIS_STORAGE_DIRECTORY: "/tmp/hypothesis",

@@ -95,6 +95,10 @@ class TestPyproject:
             self.read(tmp_path, text, "cpu")
         assert "it has: gpu" in raised.value.remedy
 
+    def test_an_extra_that_names_another_of_its_own_project(self, tmp_path: Path) -> None:
+        text = '[project]\nname="My_x"\n[project.optional-dependencies]\ngpu=["flash==1"]\nall=["my-x[gpu]", "rich"]\n'
+        assert self.read(tmp_path, text, "all").requirements == ("flash==1", "rich")
+
     def test_poetry(self, tmp_path: Path) -> None:
         needs = self.read(
             tmp_path,

@@ -14,6 +14,10 @@ class TunestackError(Exception):
         self.message = message
         self.remedy = remedy
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a stack trace (IPython's own hook)."""
+        return [f"{self.message}\n→ {self.remedy}"]
+
 
 class SettingsError(TunestackError):
     exit_code = 2

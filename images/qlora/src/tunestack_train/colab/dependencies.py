@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -137,12 +137,27 @@ def read_pyproject(file: Path, extras: Sequence[str] = ()) -> Needs:
         if extra not in groups:
             known = ", ".join(sorted(groups)) or "none"
             raise SettingsError(f"{file} has no optional dependencies {extra!r}", f"it has: {known}")
-        for one in groups[extra]:
+        for one in _with_own_extras(groups, extra, project.get("name", "")):
             _take(one, f"{file.name}: project.optional-dependencies.{extra}", collected)
     if "build-system" in content and (project or poetry):
         # Its own packages, without what it needs: that stands above.
         collected.notes.append("the project itself is taken from its folder")
     return collected.needs(file.name)
+
+
+def _with_own_extras(groups: Mapping[str, Sequence[str]], extra: str, project: str) -> Iterator[str]:
+    """What an extra asks for; `project[other]` in it stands for another extra of the project itself."""
+    for one in groups.get(extra, ()):
+        requirement = _parsed(one)
+        if requirement is not None and requirement.extras and _same_name(requirement.name, project):
+            for other in sorted(requirement.extras):
+                yield from _with_own_extras(groups, other, project)
+        else:
+            yield one
+
+
+def _same_name(one: str, other: str) -> bool:
+    return canonicalize_name(one) == canonicalize_name(other)
 
 
 def _take_poetry(name: str, constraint: object, collected: _Collected) -> None:

@@ -1,0 +1,1 @@
+"""Stands in for pip where there is no network: notes what would be installed."""
