@@ -21,7 +21,7 @@ from tunestack_train.model import load_base, load_tokenizer, locate_model
 from tunestack_train.out_of_memory import out_of_memory_named
 from tunestack_train.presets import REHEARSAL_MODEL
 from tunestack_train.progress import Console
-from tunestack_train.record import RUN_FILE, require_same, write_record
+from tunestack_train.record import RUN_FILE, Origin, require_same, require_same_model, write_record
 from tunestack_train.resolve import Resolved
 from tunestack_train.secret_files import read_secret
 from tunestack_train.settings import RunConfig
@@ -146,7 +146,9 @@ class Run:
         template = choose_template(tokenizer, config.chat_template)
         tokens = tokenise(data, tokenizer, model_folder, config.max_length, self.cache)
         self._say_data(tokens, template)
-        write_record(self.folder, self.resolved, data, device.name)
+        origin = Origin(data, model_folder, str(tokenizer.chat_template), device.name)
+        require_same_model(self.folder, config, origin)
+        write_record(self.folder, self.resolved, origin)
         from tunestack_train.trainer import RunTrainer, Watcher
 
         self.console.say(f"model: {config.model} on {device.name}")

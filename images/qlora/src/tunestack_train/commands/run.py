@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunestack_train.commands import dry_run
 from tunestack_train.layers import ENVIRONMENT_PREFIX, assignments_layer, environment_layer, file_layer
@@ -13,6 +14,9 @@ from tunestack_train.progress import Console
 from tunestack_train.resolve import Layer, Resolved, resolve
 from tunestack_train.settings import HUB_PREFIX, SETTINGS
 from tunestack_train.stop import StopSignal
+
+if TYPE_CHECKING:
+    from tunestack_train.run import Finished, Folders
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
@@ -50,7 +54,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def execute(options: argparse.Namespace) -> int:
     if options.dry_run:
         return dry_run.show(_resolve(options), as_json=options.json)
-    return train(options)
+    train(_resolve(options), as_json=options.json)
+    return 0
 
 
 def _resolve(options: argparse.Namespace) -> Resolved:
@@ -66,20 +71,25 @@ def _resolve(options: argparse.Namespace) -> Resolved:
     return resolve(options.name, options.preset, layers)
 
 
-def train(options: argparse.Namespace) -> int:
-    """Trains to the end and reports: a sentence for people, or one JSON object on standard output."""
-    from tunestack_train.run import Folders, Run
+def folders() -> "Folders":
+    """Where this machine keeps runs, logs and caches."""
+    from tunestack_train.run import Folders
 
-    stop = StopSignal()
-    stop.install()
-    resolved = _resolve(options)
-    folders = Folders(
+    return Folders(
         Path(os.environ.get("TUNESTACK_CHECKPOINTS_DIR", "/checkpoints")),
         Path(os.environ.get("TUNESTACK_LOGS_DIR", "/logs")),
     )
-    console = Console(sys.stderr if options.json else sys.stdout)
-    finished = Run(resolved, folders, stop, console).execute()
-    if options.json:
+
+
+def train(resolved: Resolved, *, as_json: bool) -> "Finished":
+    """Trains to the end and reports: a sentence for people, or one JSON object on standard output."""
+    from tunestack_train.run import Run
+
+    stop = StopSignal()
+    stop.install()
+    console = Console(sys.stderr if as_json else sys.stdout)
+    finished = Run(resolved, folders(), stop, console).execute()
+    if as_json:
         report = {
             "run": resolved.config.name,
             "trained": finished.trained,
@@ -89,7 +99,7 @@ def train(options: argparse.Namespace) -> int:
             "adapter": str(finished.adapter),
         }
         print(json.dumps(report))
-        return 0
+        return finished
     losses = (
         f", loss {finished.first_loss:.4f} → {finished.last_loss:.4f}"
         if finished.first_loss is not None and finished.last_loss is not None
@@ -97,4 +107,4 @@ def train(options: argparse.Namespace) -> int:
     )
     done = "finished" if finished.trained else "was finished before, nothing to do"
     console.say(f"{resolved.config.name} {done}: {finished.steps} steps{losses}; adapter: {finished.adapter}")
-    return 0
+    return finished
