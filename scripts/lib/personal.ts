@@ -1,7 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { Document, isMap, parseDocument } from "yaml";
-import type { RawSettings } from "../../stacks/settings/layers.ts";
 import { personalStackFile } from "../../stacks/settings/load.ts";
 import { PROJECT_DIR } from "./project.ts";
 
@@ -22,16 +21,4 @@ export function setPersonal(stack: string, values: Readonly<Record<string, unkno
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(`${file}.new`, document.toString(), { mode: 0o600 });
   renameSync(`${file}.new`, file);
-}
-
-/** One key of this person's own configuration, as it stands there. */
-export function getPersonal(stack: string, key: string): RawSettings | readonly unknown[] | string | undefined {
-  const file = personalStackFile(PROJECT_DIR, stack);
-  if (!existsSync(file)) return undefined;
-  const content: unknown = parseDocument(readFileSync(file, "utf8")).toJS();
-  if (typeof content !== "object" || content === null || !("config" in content)) return undefined;
-  const { config } = content;
-  return typeof config === "object" && config !== null
-    ? (config as Record<string, RawSettings>)[`tunestack:${key}`]
-    : undefined;
 }

@@ -6,6 +6,7 @@ import { makePlan } from "../../stacks/plan/plan.ts";
 import { loadStack, type StackInputs } from "../../stacks/settings/load.ts";
 import { explainBuild, failedStage } from "./build.ts";
 import { EXIT, machineError, UserError } from "./errors.ts";
+import { isInFileBackend } from "./file-backend.ts";
 import { PASSPHRASE_FILE, PROJECT_DIR, PULUMI_HOME, PULUMI_ROOT, pulumiEnvironment } from "./project.ts";
 import { explainPulumi } from "./pulumi-errors.ts";
 import type { Report } from "./steps.ts";
@@ -36,7 +37,10 @@ export async function openStack(name: string): Promise<Stack> {
       pulumiCommand,
       envVars: pulumiEnvironment(process.env),
     });
-    return await Stack.createOrSelect(name, workspace);
+    if (!isInFileBackend(name)) return await Stack.createOrSelect(name, workspace);
+    // Every command of the Automation API names its stack: selecting it first would only start the CLI once more.
+    workspace.selectStack = () => Promise.resolve();
+    return await Stack.select(name, workspace);
   });
 }
 

@@ -6,7 +6,7 @@ import { LocalWorkspace, PulumiCommand, Stack } from "@pulumi/pulumi/automation/
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { followRun } from "../../scripts/lib/follow.ts";
 import { readOverview } from "../../scripts/lib/overview.ts";
-import { getPersonal, setPersonal } from "../../scripts/lib/personal.ts";
+import { setPersonal } from "../../scripts/lib/personal.ts";
 import { PROJECT_DIR, PULUMI_HOME, PULUMI_ROOT, pulumiEnvironment } from "../../scripts/lib/project.ts";
 import { explainPulumi } from "../../scripts/lib/pulumi-errors.ts";
 import { readRunStatus } from "../../scripts/lib/run-status.ts";
@@ -15,6 +15,7 @@ import { bringUp, openStack, readOutputs } from "../../scripts/lib/stack.ts";
 import { startAndFollow, up } from "../../scripts/lib/train.ts";
 import { waitForServices } from "../../scripts/lib/wait.ts";
 import type { RunOutput, StackOutputs } from "../../stacks/outputs.ts";
+import { getPersonal } from "../lib/personal-settings.ts";
 import { freePorts } from "../lib/ports.ts";
 import { keepPicture, openBrowser } from "./browser.ts";
 import { ENGINE, freshStack, type TestStack } from "./test-stack.ts";

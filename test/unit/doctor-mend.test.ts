@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { isHeld, isStale, readLocks } from "../../scripts/lib/doctor/locks.ts";
 import { type FoundThing, findMissing, findOrphans } from "../../scripts/lib/doctor/orphans.ts";
 import { knownState, withoutPending } from "../../scripts/lib/doctor/state.ts";
+import { readDeployment } from "../../scripts/lib/file-backend.ts";
 
 const NAMING = { prefix: "lab-", owner: "lab@/clone" };
 const HERE = { hostname: "desk", runsPulumi: (pid: number) => pid === 7 };
@@ -100,5 +101,36 @@ describe("Pulumi's state", () => {
     const after = withoutPending({ version: 3, deployment });
     expect(after).toEqual({ version: 3, deployment: { ...deployment, pending_operations: [] } });
     expect(deployment.pending_operations).toHaveLength(1);
+  });
+});
+
+describe("the state as the file backend keeps it", () => {
+  const read = (content: string | undefined) => {
+    const folder = mkdtempSync(join(tmpdir(), "tunestack-state-"));
+    try {
+      const file = join(folder, "dev.json");
+      if (content !== undefined) writeFileSync(file, content);
+      return readDeployment("dev", file);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  };
+
+  it("is what the CLI would export", () => {
+    const latest = { manifest: {}, resources: [], pending_operations: [] };
+    expect(read(JSON.stringify({ version: 3, checkpoint: { stack: "dev", latest } }))).toEqual({
+      version: 3,
+      deployment: latest,
+    });
+  });
+
+  it("knows nothing of a stack that was never brought up", () => {
+    expect(read(JSON.stringify({ version: 3, checkpoint: { stack: "dev" } }))).toEqual({ version: 3, deployment: {} });
+  });
+
+  it("is left to the CLI where it is missing or damaged", () => {
+    expect(read(undefined)).toBeUndefined();
+    expect(read('{"version": 3, "checkp')).toBeUndefined();
+    expect(read('{"version": 3}')).toBeUndefined();
   });
 });

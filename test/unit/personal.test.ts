@@ -1,9 +1,10 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { getPersonal, setPersonal } from "../../scripts/lib/personal.ts";
+import { setPersonal } from "../../scripts/lib/personal.ts";
 import { ensureSecrets, secretFile, writeSecret } from "../../scripts/lib/setup/secrets.ts";
 import { loadStack } from "../../stacks/settings/load.ts";
+import { getPersonal } from "../lib/personal-settings.ts";
 
 const folder = vi.hoisted(() => {
   const base = `${process.env.TMPDIR ?? "/tmp"}/tunestack-personal-${process.pid}`;

@@ -6,6 +6,7 @@ import { SettingsError } from "../../../stacks/settings/problems.ts";
 import { engineClient, readEngine } from "../../../stacks/targets/docker/engine.ts";
 import { containerName } from "../../../stacks/targets/docker/render.ts";
 import { Containers } from "../containers.ts";
+import { readDeployment } from "../file-backend.ts";
 import { readGpu } from "../setup/gpu.ts";
 import { isSetUp, openStack, readInputs } from "../stack.ts";
 import { type Check, fromProblem, ok } from "./check.ts";
@@ -17,6 +18,7 @@ import { findMissing, findOrphans, readThings } from "./orphans.ts";
 import { lockCheck, passphraseCheck, pendingCheck, programCheck } from "./pulumi-checks.ts";
 import {
   type Engine,
+  hasTrainingImage,
   readBuildx,
   readDisk,
   readEngineFacts,
@@ -66,7 +68,7 @@ async function machineChecks(
   host: string | undefined,
 ): Promise<readonly Check[]> {
   const memory = readMemory();
-  const disk = await readDisk(engine.dataRoot, host, await hasImages(client, inputs));
+  const disk = await readDisk(engine.dataRoot, host, inputs !== undefined && (await hasTrainingImage(client, inputs)));
   return [
     gpuCheck(await readGpu(), inputs?.settings.accelerator ?? "auto"),
     engineCheck(engine.facts),
@@ -77,16 +79,6 @@ async function machineChecks(
       ? []
       : [sharedMemoryCheck({ wantedBytes: inputs.settings.training.sharedMemory, totalBytes: memory.totalBytes })]),
   ];
-}
-
-async function hasImages(client: Docker, inputs: StackInputs | undefined): Promise<boolean> {
-  if (inputs === undefined) return false;
-  const tag = `tunestack/${inputs.settings.docker.prefix}training:${inputs.stack}`;
-  return await client
-    .getImage(tag)
-    .inspect()
-    .then(() => true)
-    .catch(() => false);
 }
 
 function pulumiChecks(stack: string): readonly Check[] {
@@ -126,7 +118,7 @@ async function stackChecks(client: Docker, engine: Engine, inputs: StackInputs):
 async function readState(stack: string): Promise<KnownState | undefined> {
   if (!isSetUp()) return undefined;
   try {
-    return knownState(await (await openStack(stack)).exportStack());
+    return knownState(readDeployment(stack) ?? (await (await openStack(stack)).exportStack()));
   } catch {
     return undefined;
   }

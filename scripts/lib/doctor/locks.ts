@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Stack } from "@pulumi/pulumi/automation/index.js";
 import { z } from "zod";
-import { PERSONAL_DIR } from "../project.ts";
+import { lockFolder } from "../file-backend.ts";
 
 const lockSchema = z.object({
   pid: z.number(),
@@ -20,14 +20,6 @@ export interface Here {
   readonly hostname: string;
   /** Whether a process of this id runs and is Pulumi. */
   readonly runsPulumi: (pid: number) => boolean;
-}
-
-const PROJECT = "tunestack";
-
-/** The folder of a stack's locks; undefined where the state is not in our file backend. */
-function lockFolder(stack: string): string | undefined {
-  if (process.env.PULUMI_BACKEND_URL !== undefined) return undefined;
-  return join(PERSONAL_DIR, "state", ".pulumi", "locks", "organization", PROJECT, stack);
 }
 
 /** The locks of a stack; undefined where the state is in a backend whose locks cannot be seen from here. */

@@ -2,6 +2,7 @@ import type { Stack } from "@pulumi/pulumi/automation/index.js";
 import type { StackInputs } from "../../../stacks/settings/load.ts";
 import { engineClient } from "../../../stacks/targets/docker/engine.ts";
 import { type Naming, ownerOf } from "../../../stacks/targets/docker/render.ts";
+import { readDeployment } from "../file-backend.ts";
 import type { Report } from "../steps.ts";
 import { clearStaleLock, isHeld, readLocks } from "./locks.ts";
 import { findMissing, findOrphans, readThings, removeOrphans } from "./orphans.ts";
@@ -28,8 +29,7 @@ export async function mendStack(stack: Stack, inputs: StackInputs, report: Repor
 
 async function mendState(stack: Stack, inputs: StackInputs, report: Report): Promise<readonly string[]> {
   const client = engineClient(inputs.settings.docker.host);
-  const exported = await stack.exportStack();
-  const state = knownState(exported);
+  const state = knownState(readDeployment(stack.name) ?? (await stack.exportStack()));
   const found = await readThings(client);
   const orphans = findOrphans(found, namingOf(inputs), state);
   const mended: string[] = [];
@@ -39,7 +39,7 @@ async function mendState(stack: Stack, inputs: StackInputs, report: Report): Pro
     mended.push(...removed.map((name) => `removed ${name}, which an interrupted pulumi up had left`));
   }
   if (state.pending.length > 0) {
-    await stack.importStack(withoutPending(exported));
+    await stack.importStack(withoutPending(await stack.exportStack()));
     mended.push(...state.pending.map((operation) => `forgot the interrupted operation: ${operation}`));
   }
   const missing = findMissing(found, state);

@@ -6,8 +6,8 @@ import type Docker from "dockerode";
 import { parseDocument } from "yaml";
 import { findBuildx } from "../../../offline/buildx.ts";
 import { cliFolder, versions } from "../../../offline/setup.ts";
-import { personalStackFile } from "../../../stacks/settings/load.ts";
-import { engineProblem } from "../../../stacks/targets/docker/engine.ts";
+import { personalStackFile, type StackInputs } from "../../../stacks/settings/load.ts";
+import { engineProblem, isRemote } from "../../../stacks/targets/docker/engine.ts";
 import { PASSPHRASE_FILE, PROJECT_DIR, PULUMI_HOME } from "../project.ts";
 import type { DiskFacts, EngineFacts } from "./machine-checks.ts";
 import type { PassphraseFacts, ProgramFacts } from "./pulumi-checks.ts";
@@ -35,10 +35,19 @@ export async function readDisk(
   host: string | undefined,
   imagesThere: boolean,
 ): Promise<DiskFacts | undefined> {
-  if (host !== undefined && !host.startsWith("unix://")) return undefined;
+  if (isRemote(host)) return undefined;
   const folder = dataRoot !== undefined && existsSync(dataRoot) ? dataRoot : "/";
   const { bavail, bsize } = await statfs(folder);
   return { folder, freeBytes: bavail * bsize, imagesThere };
+}
+
+/** Whether the image of a stack's runs was built before. */
+export async function hasTrainingImage(client: Docker, { settings, stack }: StackInputs): Promise<boolean> {
+  return await client
+    .getImage(`tunestack/${settings.docker.prefix}training:${stack}`)
+    .inspect()
+    .then(() => true)
+    .catch(() => false);
 }
 
 /** Total and available memory; where the kernel does not tell what is available, that is all. */

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { existsSync, openSync, readFileSync, rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { which } from "zx";
-import { engineClient, engineProblem } from "../../../stacks/targets/docker/engine.ts";
+import { engineClient, engineProblem, isRemote } from "../../../stacks/targets/docker/engine.ts";
 import { machineError } from "../errors.ts";
 import { runQuietly } from "../process.ts";
 import type { Report } from "../steps.ts";
@@ -38,9 +38,12 @@ export function engineSteps({ system, installed, failure, remote }: EngineFacts)
  * @returns the engine's version, and whether it had to be started or installed.
  * @throws UserError with the commands to type where we may not.
  */
-export async function ensureEngine(system: System, report: Report): Promise<{ said: string; value: string }> {
-  const host = process.env.DOCKER_HOST;
-  const remote = host !== undefined && !host.startsWith("unix://");
+export async function ensureEngine(
+  system: System,
+  host: string | undefined,
+  report: Report,
+): Promise<{ said: string; value: string }> {
+  const remote = isRemote(host);
   const first = await ping(host);
   if (first.version !== undefined) return { said: `Docker ${first.version}`, value: first.version };
   const installed = (await which("dockerd", { nothrow: true })) !== null;

@@ -1,5 +1,5 @@
 import { existsSync, writeFileSync } from "node:fs";
-import { readFile, statfs } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
   ensureBaseImage,
@@ -13,21 +13,19 @@ import {
   type SetupOptions,
   versions,
 } from "../../../offline/setup.ts";
+import type { StackInputs } from "../../../stacks/settings/load.ts";
 import { type MachineFacts, machineFile, readMachineFacts } from "../../../stacks/settings/machine.ts";
-import { formatBytes } from "../../../stacks/settings/units.ts";
 import { engineClient } from "../../../stacks/targets/docker/engine.ts";
-import { EXIT, UserError } from "../errors.ts";
+import { diskCheck } from "../doctor/machine-checks.ts";
+import { hasTrainingImage, readDisk, readEngineFacts } from "../doctor/read-machine.ts";
+import { EXIT, machineError, UserError } from "../errors.ts";
 import { CACHE_DIR, PROJECT_DIR, PULUMI_HOME } from "../project.ts";
+import { readInputs } from "../stack.ts";
 import { step } from "../steps.ts";
 import { ensureEngine } from "./engine.ts";
 import { ensureGpu } from "./gpu.ts";
 import { ensureSecrets } from "./secrets.ts";
 import { readSystem } from "./system.ts";
-
-/** Room that the images with their packages and the build cache take (measured: docs/experiments.md). */
-const FIRST_BUILD_BYTES = 18 * 2 ** 30;
-/** Room for a layer of code, logs and checkpoints once the images are there. */
-const LATER_BYTES = 3 * 2 ** 30;
 
 /** Registry of the base image and of the W&B server. */
 const REGISTRY = "registry-1.docker.io";
@@ -36,9 +34,10 @@ const REGISTRY = "registry-1.docker.io";
 export async function setUp(stack: string): Promise<MachineFacts> {
   try {
     const system = readSystem();
-    await step("Docker engine", (report) => ensureEngine(system, report));
+    const inputs = readInputs(stack);
+    await step("Docker engine", (report) => ensureEngine(system, inputs.settings.docker.host, report));
     const accelerator = await step("GPU", (report) => ensureGpu(system, report));
-    await step("disk", async () => ({ said: await checkDisk(stack), value: undefined }));
+    await step("disk", async () => ({ said: await checkDisk(inputs), value: undefined }));
     await installTools();
     const facts = await findBase(accelerator);
     const made = ensureSecrets(stack);
@@ -135,26 +134,15 @@ async function findBase(accelerator: "cuda" | "cpu"): Promise<MachineFacts> {
   });
 }
 
-async function checkDisk(stack: string): Promise<string> {
-  const client = engineClient(process.env.DOCKER_HOST);
-  const { DockerRootDir: folder } = (await client.info()) as { DockerRootDir: string };
-  const images = await client.listImages({ filters: { reference: [`tunestack/*training:${stack}`] } });
-  const needed = images.length > 0 ? LATER_BYTES : FIRST_BUILD_BYTES;
-  const { bavail, bsize } = await statfs(folder).catch(() => statfs("/"));
-  const free = bavail * bsize;
-  if (free >= needed) return `${formatBytes(free)} free`;
-  throw new UserError(
-    [
-      {
-        path: folder,
-        value: `${formatBytes(free)} free`,
-        reason: `is less than the ${formatBytes(needed)} that the images need`,
-        remedy: "free some: docker image prune, docker builder prune; or move the engine's data-root to a larger disk",
-      },
-    ],
-    EXIT.machine,
-    "machine",
-  );
+async function checkDisk(inputs: StackInputs): Promise<string> {
+  const { host } = inputs.settings.docker;
+  const client = engineClient(host);
+  const { dataRoot } = await readEngineFacts(client, host);
+  const disk = await readDisk(dataRoot, host, await hasTrainingImage(client, inputs));
+  if (disk === undefined) return "the engine's, on another machine";
+  const { status, said, remedy } = diskCheck(disk);
+  if (status !== "fail") return said;
+  throw machineError({ path: "disk", reason: said, remedy: remedy ?? "" });
 }
 
 function explained(error: OfflineError): UserError {

@@ -23,6 +23,11 @@ export interface EngineState {
   readonly takenPorts: readonly number[];
 }
 
+/** Whether the engine is another machine's. */
+export function isRemote(host: string | undefined): host is string {
+  return host !== undefined && !host.startsWith("unix://");
+}
+
 /** A client of the engine that the settings name; without a host, of the local socket. */
 export function engineClient(host: string | undefined): Docker {
   if (host === undefined) return new Docker({ socketPath: "/var/run/docker.sock" });
@@ -62,7 +67,7 @@ export async function readEngine(host: string | undefined, ports: readonly numbe
     }),
   );
   const held = new Set(containers.flatMap(({ hostPorts }) => hostPorts));
-  const local = host === undefined || host.startsWith("unix://");
+  const local = !isRemote(host);
   const taken = local ? await Promise.all(ports.filter((port) => !held.has(port)).map(probePort)) : [];
   return { containers, takenPorts: taken.flatMap((port) => (port === undefined ? [] : [port])) };
 }
@@ -77,7 +82,7 @@ function exitCodeIn(status: string): number | undefined {
 export function engineProblem(host: string | undefined, error: unknown): Problem {
   const at = host ?? "/var/run/docker.sock";
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  if (host !== undefined && !host.startsWith("unix://")) {
+  if (isRemote(host)) {
     return {
       path: "Docker engine",
       value: at,
