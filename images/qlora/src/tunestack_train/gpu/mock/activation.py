@@ -120,6 +120,9 @@ def _undo(torch: Any, patches: Any, operations: Any, default: Any) -> None:
     _leave_mode(operations)
     if _default_device(torch) != default:
         torch.set_default_device(default)
+        if default is None:
+            # PyTorch 2.7 leaves None behind, and torch.get_default_device fails of it.
+            del torch._GLOBAL_DEVICE_CONTEXT.device_context
 
 
 def _default_device(torch: Any) -> Any:
