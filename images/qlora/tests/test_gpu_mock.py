@@ -280,7 +280,7 @@ def test_memory_is_counted_and_given_back(simulation: Simulation) -> None:
 
 
 def test_memory_runs_out_as_on_a_gpu_and_can_be_used_again(simulation: Simulation) -> None:
-    with pytest.raises(torch.cuda.OutOfMemoryError, match="CUDA out of memory. Tried to allocate 2.00 GiB"):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"CUDA out of memory\. Tried to allocate 2\.00 GiB"):
         torch.empty(1 << 31, dtype=torch.uint8, device="cuda")
     assert torch.cuda.memory_allocated() == 0
     torch.cuda.set_per_process_memory_fraction(0.25)
@@ -346,7 +346,7 @@ def test_events_and_streams(simulation: Simulation) -> None:
         torch.cuda.Event().elapsed_time(end)
 
 
-# --- threads, processes, and the way out --------------------------------------------------------------------------------
+# --- threads, processes, and the way out ------------------------------------------------------------------------------
 
 
 def test_threads_see_the_devices_too(simulation: Simulation) -> None:
@@ -395,9 +395,12 @@ def test_nothing_stays_when_it_is_left(how: str) -> None:
 
 def test_nothing_stays_after_an_exception_either() -> None:
     before = state_of_torch()
-    with pytest.raises(ZeroDivisionError), mock.simulate_cuda(notice=quiet):
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            _ = 1 / 0
+    with (
+        pytest.raises(ZeroDivisionError),
+        mock.simulate_cuda(notice=quiet),
+        torch.autocast("cuda", dtype=torch.bfloat16),
+    ):
+        _ = 1 / 0
     assert state_of_torch() == before
 
 
@@ -435,7 +438,7 @@ def test_a_machine_with_a_gpu_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_it_pretends_is_checked_all_at_once() -> None:
-    with pytest.raises(ValueError, match="total_memory = 0.*multiprocessors = 0"):
+    with pytest.raises(ValueError, match=r"total_memory = 0.*multiprocessors = 0"):
         mock.SimulatedGPU(total_memory=0, multiprocessors=0)
     with pytest.raises(ValueError, match="gpus = 0: give at least one"):
         mock.simulate_cuda(0)
