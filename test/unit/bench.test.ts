@@ -6,6 +6,7 @@ import { formatResult, isWithin, measure, median } from "../../scripts/lib/bench
 import { PROJECT_DIR } from "../../scripts/lib/project.ts";
 import { MARK, markedRecords } from "../bench/lib/cleanup.ts";
 import { withoutLayerOrder, withoutStages } from "../bench/lib/dockerfiles.ts";
+import { readMeasures } from "../bench/lib/python.ts";
 
 describe("bounds", () => {
   it.each([
@@ -60,6 +61,22 @@ describe("a result", () => {
     expect(text).toMatch(/✗ +a +1\.23 s +<= 1/);
     expect(text).toMatch(/b +not measured/);
     expect(text).toMatch(/✓ +c +2 × +> 1/);
+  });
+});
+
+describe("what a Python benchmark says", () => {
+  const told = { measures: [{ name: "ratio", value: 2, unit: "×", bound: "<= 1" }] };
+
+  it("is read out of whatever else was said", () => {
+    const [ratio] = readMeasures(`loading\n${JSON.stringify(told)}\nbye\n`);
+    expect(ratio).toMatchObject({ name: "ratio", value: 2, bound: "<= 1", holds: false });
+  });
+
+  it("must be measures with bounds that can be read", () => {
+    const unread = { measures: [{ ...told.measures[0], bound: "at most 1" }] };
+    expect(() => readMeasures(JSON.stringify(unread))).toThrow("no bound");
+    expect(() => readMeasures("nothing")).toThrow("no measures");
+    expect(() => readMeasures('{"measures": []}')).toThrow();
   });
 });
 
