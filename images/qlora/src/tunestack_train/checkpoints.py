@@ -84,7 +84,7 @@ def disk_full(path: Path) -> DiskFullError:
 
 def find_resume_point(run_folder: Path) -> ResumePoint:
     """The newest checkpoint that is complete. Newer ones that are damaged are set aside, and leftovers are removed."""
-    _remove_leftovers(run_folder)
+    remove_leftovers(run_folder)
     notes: list[str] = []
     for checkpoint in checkpoints(run_folder):
         found = problems(checkpoint)
@@ -140,7 +140,8 @@ def _suffixes() -> Iterator[str]:
         number += 1
 
 
-def _remove_leftovers(run_folder: Path) -> None:
+def remove_leftovers(run_folder: Path) -> None:
+    """Puts `run_folder` in order after a writer that was killed: what it replaced comes back, what it began goes."""
     for replaced in run_folder.glob(f".*{_REPLACED}"):
         # Killed between the two renames: the old folder is the only one there is.
         original = run_folder / replaced.name.removeprefix(".").removesuffix(_REPLACED)

@@ -227,7 +227,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> "PreTrainedMod
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            attn_implementation=_attention(config.attn_implementation, model_type),
+            attn_implementation=attention_of(config.attn_implementation, model_type),
             device_map={"": device.torch_name},
             **({"quantization_config": quantisation} if config.load_in_4bit else {}),
         )
@@ -247,7 +247,8 @@ def torch_dtype(precision: str) -> "torch.dtype":
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}[precision]
 
 
-def _attention(wanted: str, model_type: str) -> str:
+def attention_of(wanted: str, model_type: str) -> str:
+    """The attention that transformers is asked for, where `wanted` may be `auto`."""
     # Gemma 2 caps its attention scores, which PyTorch's own kernel cannot; transformers refuses it.
     if wanted != "auto":
         return wanted
