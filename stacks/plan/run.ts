@@ -5,7 +5,7 @@ import type { Located } from "../settings/located.ts";
 import { presetFacts } from "../settings/presets.ts";
 import type { Problem } from "../settings/problems.ts";
 import { gpuEnvironment, healthOf, SCRATCH, secretMounts } from "./services.ts";
-import type { Mount, RunPlan } from "./types.ts";
+import type { Mount, RunPlan, Workload } from "./types.ts";
 import { mountVolume } from "./volumes.ts";
 
 /** The run that the settings describe, as a container that starts, trains and exits. */
@@ -61,6 +61,34 @@ export function planRun(inputs: StackInputs, accelerator: "cuda" | "cpu"): RunPl
       readOnly: true,
       browse: undefined,
     },
+  };
+}
+
+/**
+ * The export of a run, as a container that does it and ends: hardened and provided for as the run's own.
+ * @param request arguments of `tunestack-train export`.
+ * @param base folder of this machine with the base model, where it is not the settings' own.
+ */
+export function planExport(
+  inputs: StackInputs,
+  accelerator: "cuda" | "cpu",
+  request: readonly string[],
+  base: string | undefined,
+): Workload {
+  const { workload } = planRun(inputs, accelerator);
+  const wanted = ["/models/cache", "/checkpoints", "/model", "/run/secrets/hf-token"];
+  const kept = workload.mounts.filter(
+    ({ path }) => wanted.includes(path) && !(path === "/model" && base !== undefined),
+  );
+  return {
+    ...workload,
+    command: ["tunestack-train", "export", ...request, ...(base === undefined ? [] : ["--base=/model"])],
+    environment: gpuEnvironment(accelerator === "cuda"),
+    mounts: [
+      ...kept,
+      ...(base === undefined ? [] : [{ kind: "host", source: base, path: "/model" } as const]),
+      mountVolume("training_models_gguf"),
+    ],
   };
 }
 

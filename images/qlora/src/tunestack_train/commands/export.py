@@ -59,6 +59,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def execute(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
+    # Bars of the libraries that read the files back, in between the lines of the export.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     request = Request(
         _quantisations(options.quantisation),
         parse_bounds(options.max_kl, options.min_top1),
