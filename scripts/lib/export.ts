@@ -3,7 +3,6 @@ import { existsSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import type Docker from "dockerode";
 import { extract } from "tar-fs";
 import { z } from "zod";
 import { chalk } from "zx";
@@ -119,11 +118,16 @@ function nextLines({ run }: ExportedModel, folder: string | undefined, hasGguf: 
   return hasGguf ? [`next        ollama create ${run} -f ${join(folder, "Modelfile")}`] : [];
 }
 
+/** What gives a folder out as a tar archive: a container. */
+export interface Archive {
+  readonly getArchive: (options: { readonly path: string }) => Promise<NodeJS.ReadableStream>;
+}
+
 /**
  * Brings the exported folder out of the container into a new folder of this machine: aside, verified, renamed.
  * @throws UserError where something is there already, or a file is not as the export wrote it.
  */
-export async function bringOut(container: Docker.Container, from: string, to: string): Promise<void> {
+export async function bringOut(container: Archive, from: string, to: string): Promise<void> {
   refuseExisting(to);
   await mkdir(dirname(to), { recursive: true });
   const aside = join(dirname(to), `.${basename(to)}.${randomBytes(4).toString("hex")}`);

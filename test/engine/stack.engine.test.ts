@@ -1,7 +1,8 @@
 import { spawn } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { hostname } from "node:os";
+import { hostname, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { LocalWorkspace, PulumiCommand, Stack } from "@pulumi/pulumi/automation/index.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { followRun } from "../../scripts/lib/follow.ts";
@@ -242,6 +243,52 @@ describe("a run", () => {
     expect((await ENGINE.state(run().container)).exitCode).toBe(75);
     expect(status?.state).toBe("stopped");
     expect(status?.last_checkpoint?.step).toBe(status?.step);
+  });
+});
+
+describe("export", () => {
+  const ended = async (args: readonly string[]) =>
+    await new Promise<{ code: number | null; out: string; err: string }>((resolve) => {
+      const child = spawn("npm", ["run", "--silent", "export", "--", "--stack", test1.name, ...args], {
+        cwd: PROJECT_DIR,
+      });
+      const said = { out: "", err: "" };
+      child.stdout.on("data", (data) => {
+        said.out += data;
+      });
+      child.stderr.on("data", (data) => {
+        said.err += data;
+      });
+      child.once("exit", (code) => resolve({ code, ...said }));
+    });
+
+  test("makes files that another machine could load, compares them, and does not do it twice", async () => {
+    const folder = join(mkdtempSync(join(tmpdir(), "tunestack-export-")), "first");
+    try {
+      const { code, out, err } = await ended(["--run", "first", "--to", folder, "--json"]);
+      expect(code, err + out).toBe(0);
+      const exported = JSON.parse(out) as { fresh: boolean; stages: { stage: string; from_adapter: { kl: number } }[] };
+      expect(exported.fresh).toBe(true);
+      expect(exported.stages.map(({ stage }) => stage)).toEqual(["base", "merged", "f16", "q8_0"]);
+      expect(exported.stages.at(-1)?.from_adapter.kl).toBeLessThan(0.01);
+      expect(readFileSync(join(folder, "first-q8_0.gguf")).subarray(0, 4).toString()).toBe("GGUF");
+      expect(readFileSync(join(folder, "Modelfile"), "utf8")).toContain("FROM ./first-q8_0.gguf");
+      const again = await ended(["--run", "first"]);
+      expect(again.code, again.err).toBe(0);
+      expect(again.err).toContain("exported before");
+      expect(again.out).toMatch(/GGUF q8_0[\s\S]*next +npm run export -- --run first --to/);
+    } finally {
+      rmSync(dirname(folder), { recursive: true, force: true });
+    }
+  });
+
+  test("says what is wrong without a trace, and leaves no container", async () => {
+    const { code, err } = await ended(["--run", "first", "--checkpoint", "7"]);
+    expect(code).toBe(2);
+    expect(err).toMatch(/no complete checkpoint of that name[\s\S]*10, 20, 30/);
+    expect(err).not.toMatch(/at .*\.ts:\d+/);
+    const left = await ENGINE.client.listContainers({ all: true, filters: { name: [container("export-first")] } });
+    expect(left).toEqual([]);
   });
 });
 
