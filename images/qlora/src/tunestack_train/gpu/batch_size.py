@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .choice import resolve_device
 from .info import device_of
-from .memory import empty_cache, is_out_of_memory, memory_figures, release_frames, show_bytes
+from .memory import empty_cache, is_out_of_memory, memory_figures, release_frames, return_cache, show_bytes
 from .peak import bytes_of, measure_peak
 from .steps import Autocast, Step, borrowed, inference_step, tensors_in, training_step
 from .transfer import move_to_device
@@ -60,7 +60,10 @@ def get_optimal_batch_size(  # noqa: PLR0913 - each has a meaning of its own and
     work = step or (training_step if training else inference_step)
     search = _Search(model, make_batch, target, work, autocast, _limit(target, headroom, memory_limit), on_trial)
     with borrowed(model, training=training):
-        return search.run(minimum, maximum)
+        try:
+            return search.run(minimum, maximum)
+        finally:
+            return_cache(target)
 
 
 def _check(minimum: int, maximum: int, headroom: float, memory_limit: int | None) -> None:
@@ -146,8 +149,8 @@ class _Search:
         finally:
             for parameter in self.model.parameters():
                 parameter.grad = None
-            empty_cache(self.device)
         if peak is None:
+            empty_cache(self.device)
             return BatchTrial(size, fits=False, peak_bytes=None, seconds=None)
         self._measured.append((size, peak))
         if peak > self.limit:

@@ -36,7 +36,9 @@ def resolve_device(device: torch.device | str | int | None = None) -> torch.devi
     if device is None:
         device = next(each for each in DeviceType if is_available(each)).value
     given = torch.device(f"cuda:{device}" if isinstance(device, int) else device)
-    return torch.device("cuda", torch.cuda.current_device()) if str(given) == "cuda" else given
+    if str(given) == "cuda" and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return given
 
 
 def choose_device(wanted: str = "auto") -> torch.device:

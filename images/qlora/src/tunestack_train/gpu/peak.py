@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .memory import empty_cache, reset_peak, synchronize
+from .memory import reset_peak, return_cache, synchronize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ def measure_peak(work: Callable[[], Any], device: torch.device, resident: int) -
     import torch
 
     if device.type == "cuda":
-        empty_cache(device)
+        return_cache(device)
         reset_peak(device)
         work()
         synchronize(device)
@@ -42,7 +42,7 @@ def measure_peak(work: Callable[[], Any], device: torch.device, resident: int) -
             torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device), "CUDA allocator, exact"
         )
     if device.type == "mps":
-        empty_cache(device)
+        return_cache(device)
         work()
         synchronize(device)
         taken = torch.mps.driver_allocated_memory()

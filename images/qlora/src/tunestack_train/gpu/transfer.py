@@ -49,6 +49,9 @@ class _Mover:
             return value.to(self._device, non_blocking=self._asynchronous(value))
         if isinstance(value, Mapping):
             return self._mapping(value)
+        to = getattr(value, "to", None)
+        if isinstance(value, tuple) and callable(to):
+            return to(self._device)  # a PackedSequence keeps a part of itself on the CPU
         if isinstance(value, tuple):
             items = [self.move(item) for item in value]
             # A named tuple takes its fields one by one; torch.Size and other plain subclasses take an iterable.
@@ -57,7 +60,6 @@ class _Mover:
             return self._collection(value)
         if dataclasses.is_dataclass(value):
             return self._dataclass(value)
-        to = getattr(value, "to", None)
         return to(self._device) if callable(to) else value
 
     def _asynchronous(self, tensor: torch.Tensor) -> bool:
