@@ -52,11 +52,7 @@ class _Mover:
         to = getattr(value, "to", None)
         if isinstance(value, tuple) and callable(to):
             return to(self._device)  # a PackedSequence keeps a part of itself on the CPU
-        if isinstance(value, tuple):
-            items = [self.move(item) for item in value]
-            # A named tuple takes its fields one by one; torch.Size and other plain subclasses take an iterable.
-            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-        if isinstance(value, list | set | frozenset):
+        if isinstance(value, tuple | list | set | frozenset):
             return self._collection(value)
         if dataclasses.is_dataclass(value):
             return self._dataclass(value)
@@ -79,7 +75,8 @@ class _Mover:
     def _collection(self, value: Any) -> Any:
         items = [self.move(item) for item in value]
         if not isinstance(value, list):
-            return type(value)(items)
+            # A named tuple takes its fields one by one.
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
         moved = copy.copy(value)
         moved[:] = items
         return moved
