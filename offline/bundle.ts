@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { Plugin } from "esbuild";
 import { offlineFolder, versions } from "./recipes.ts";
 
-export type StandIn = "language-host" | "docker-provider";
+export type StandIn = "language-host" | "docker-provider" | "preview-provider";
 
 /** Parts of dockerode for SSH and BuildKit sessions: large, slow to load, and of no use here. */
 const withoutUnused: Plugin = {

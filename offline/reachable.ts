@@ -1,7 +1,7 @@
 import { versions } from "./recipes.ts";
 
 /** What an official host may offer. */
-export type OfficialOffer = "pulumi" | "docker-build-plugin" | "docker-plugin" | "registry";
+export type OfficialOffer = "pulumi" | "docker-build-plugin" | "docker-plugin" | "gcp-plugin" | "registry";
 
 export interface ReachableOptions {
   /** Replaces the address that is asked, by offer; for the tests. */
@@ -23,6 +23,8 @@ export function officialAddress(offer: OfficialOffer): string {
       return `${plugins}/pulumi-resource-docker-build-v${versions.dockerBuildPlugin}-${platform()}.tar.gz`;
     case "docker-plugin":
       return `${plugins}/pulumi-resource-docker-v${versions.dockerPlugin}-${platform()}.tar.gz`;
+    case "gcp-plugin":
+      return `${plugins}/pulumi-resource-gcp-v${versions.gcpPlugin}-${platform()}.tar.gz`;
     case "registry":
       return "https://registry-1.docker.io/v2/";
   }

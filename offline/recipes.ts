@@ -9,6 +9,7 @@ export const versions = {
   pulumi: "3.250.0",
   dockerBuildPlugin: "0.0.22",
   dockerPlugin: "5.0.0",
+  gcpPlugin: "9.37.0",
   buildx: "0.35.0",
   /** The Go toolchain that is fetched where there is none. */
   go: "1.26.6",

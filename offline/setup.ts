@@ -89,6 +89,16 @@ export async function ensureDockerProvider(options: SetupOptions): Promise<Provi
   return provide({ path, recipe, offer: "docker-plugin", install, build }, options);
 }
 
+/** The plugin of @pulumi/gcp: official, or what previews in its place. */
+export async function ensureGcpPlugin(options: SetupOptions): Promise<Provided> {
+  const version = versions.gcpPlugin;
+  const path = pluginPath(options.pulumiHome, "gcp", version);
+  const recipe = await standInFolder("preview-provider");
+  const install = () => installOfficialPlugin(options, "gcp", version);
+  const build = () => placeStandIn("preview-provider", options.cacheDir, path);
+  return provide({ path, recipe, offer: "gcp-plugin", install, build }, options);
+}
+
 /**
  * Docker's buildx. Where the person has one, nothing is done and `dockerConfig` is undefined; else one is built into a
  * Docker configuration folder of the project, which reads the person's own, and DOCKER_CONFIG has to name that folder.
@@ -114,6 +124,7 @@ export async function madeHere(pulumiHome: string): Promise<readonly string[]> {
     "Node language host": join(cliFolder(pulumiHome), "pulumi-language-nodejs"),
     "docker-build plugin": pluginPath(pulumiHome, "docker-build", versions.dockerBuildPlugin),
     "docker provider": pluginPath(pulumiHome, "docker", versions.dockerPlugin),
+    "gcp plugin": pluginPath(pulumiHome, "gcp", versions.gcpPlugin),
   };
   const found = await Promise.all(
     Object.entries(programs).map(async ([name, path]) => ((await isMade(path)) ? [name] : [])),

@@ -63,9 +63,12 @@ describe("a plugin that stands in", () => {
     // A shell in the engine's place: it tells the plugin's process id and waits.
     const script = `"${provider}" 127.0.0.1:9 & echo "$!"; wait`;
     const engine = spawn("sh", ["-c", script], { stdio: ["ignore", "pipe", "inherit"] });
-    const pid = Number((await firstLine(engine)).split("\n")[0]);
-    await until("the plugin starts", () => isRunning(pid));
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    let said = "";
+    engine.stdout.on("data", (chunk: Buffer) => {
+      said += chunk.toString("utf8");
+    });
+    await until("the plugin says its port", () => said.split("\n").length > 2);
+    const pid = Number(said.split("\n")[0]);
     engine.kill("SIGKILL");
     await until("the plugin follows its engine", async () => !(await isRunning(pid)));
   });

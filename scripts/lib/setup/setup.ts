@@ -6,6 +6,7 @@ import {
   ensureBuildx,
   ensureDockerBuildPlugin,
   ensureDockerProvider,
+  ensureGcpPlugin,
   ensureLanguageHost,
   ensurePulumiCli,
   OfflineError,
@@ -55,6 +56,7 @@ const TOOLS: readonly (readonly [string, (options: SetupOptions) => Promise<{ re
   ["Node language host", ensureLanguageHost],
   ["plugin docker-build", ensureDockerBuildPlugin],
   ["plugin docker", ensureDockerProvider],
+  ["plugin gcp", ensureGcpPlugin],
   ["buildx", ensureBuildx],
 ];
 

@@ -25,6 +25,7 @@ export const closed = {
   addresses: {
     pulumi: "http://127.0.0.1:9/",
     "docker-plugin": "http://127.0.0.1:9/",
+    "gcp-plugin": "http://127.0.0.1:9/",
     "docker-build-plugin": "http://127.0.0.1:9/",
   },
 };
