@@ -45,6 +45,13 @@ export async function trainAndFollow(stack: string, request: RunRequest): Promis
   await startAndFollow(outputs, outputs.run);
 }
 
+/** Reads the stack's settings as they would be with this run in them; nothing is written but a token that is given. */
+export async function inputsOfRequest(stack: string, request: RunRequest): Promise<() => StackInputs> {
+  takeToken(stack);
+  const training = trainingSettings(stack, request, await gitCommit());
+  return () => withTraining(stack, training);
+}
+
 /** Brings the stack up as it is set and gives its outputs. */
 export async function up(name: string): Promise<StackOutputs> {
   const stack = await openStack(name);

@@ -1,8 +1,9 @@
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { hostname, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { promisify } from "node:util";
 import { LocalWorkspace, PulumiCommand, Stack } from "@pulumi/pulumi/automation/index.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { followRun } from "../../scripts/lib/follow.ts";
@@ -110,6 +111,23 @@ describe("the stack", () => {
     await stack.refresh({ suppressProgress: true });
     expect(await changedBy(() => bringUp(stack, silent))).toEqual([]);
     expect(await ENGINE.state(run().container)).toEqual(before);
+  });
+
+  test("a dry run shows what is learnt of the data, and touches nothing of the stack", async () => {
+    const before = await ENGINE.client.listContainers({ all: true });
+    const command = ["scripts/run.mjs", "train-custom", "--stack", test1.name, "--preset", "rehearsal"];
+    const data = "examples/data/formats/chat.json";
+    const { stdout } = await promisify(execFile)("node", [...command, "--data", data, "--dry-run", "--json"], {
+      cwd: PROJECT_DIR,
+    });
+    expect(JSON.parse(stdout)).toMatchObject({
+      data: { format: "chat", rows: 5 },
+      tokens: { examples: 5, dropped: { count: 0 } },
+      samples: { first: [{ origin: "chat.json:2" }, {}, {}] },
+      error: null,
+    });
+    const after = await ENGINE.client.listContainers({ all: true });
+    expect(after.map(({ Id }) => Id).sort()).toEqual(before.map(({ Id }) => Id).sort());
   });
 
   test("touches one service alone when one service's setting changes", async () => {

@@ -18,6 +18,7 @@ const LISTING: Listing = {
   ],
   images: [
     { id: "1", tags: ["tunestack/training:dev"], bytes: 5e9 },
+    { id: "1", tags: ["tunestack/dry-run:dev"], bytes: 5e9 },
     { id: "2", tags: ["tunestack/training:prod"], bytes: 5e9 },
     { id: "3", tags: ["tunestack/lab-training:dev"], bytes: 5e9 },
     { id: "4", tags: ["tunestack/base:bookworm"], bytes: 1e8 },
@@ -37,7 +38,7 @@ describe("what a stack made", () => {
   it("is told from what others made", () => {
     expect(inventory.containers.map(({ name }) => name)).toEqual(["agent-jupyter"]);
     expect(inventory.networks).toHaveLength(1);
-    expect(inventory.images.map(({ tag }) => tag)).toEqual(["tunestack/training:dev"]);
+    expect(inventory.images.map(({ tag }) => tag)).toEqual(["tunestack/training:dev", "tunestack/dry-run:dev"]);
     expect(inventory.volumes.map(({ name }) => name).sort()).toEqual([
       "training_backup",
       "training_checkpoints",

@@ -48,9 +48,9 @@ export function inventoryOf({ things, images, volumes }: Listing, stack: string,
   };
 }
 
-/** `training:dev` is a stage of the stack `dev`; `lab-training:dev` has another stack's prefix. */
+/** `training:dev` is a stage of the stack `dev`, `dry-run:dev` one by another name; `lab-training:dev` is not of it. */
 function isStage(rest: string, stack: string): boolean {
-  return /^(training|dev|monitor|backup):/.test(rest) && rest.split(":")[1] === stack;
+  return /^(training|dev|monitor|backup|dry-run):/.test(rest) && rest.split(":")[1] === stack;
 }
 
 export function isEmpty({ containers, networks, images, volumes }: Inventory): boolean {
