@@ -24,6 +24,7 @@ export async function inPythonImage(command: readonly string[], options: Contain
   const mounts = {
     "/package": PACKAGE_DIR,
     "/examples/data": join(PROJECT_DIR, "examples", "data"),
+    "/examples/experiments": join(PROJECT_DIR, "examples", "experiments"),
     "/notebooks": join(PROJECT_DIR, "test", "golden", "notebooks"),
     ...options.mounts,
   };
