@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from tunestack_train.commands import export, rerun, run
+from tunestack_train.commands import estimate, export, rerun, run
 from tunestack_train.device import set_up_libraries
 from tunestack_train.errors import DataError, SettingsProblems, StopRequested, TunestackError
 from tunestack_train.secret_files import read_secret
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="tunestack-train", description=__doc__, epilog=_EXIT_CODES, allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (run, rerun, export):
+    for command in (run, estimate, rerun, export):
         added = command.add_parser(commands)
         added.epilog = _EXIT_CODES if added.epilog is None else f"{added.epilog}\n\n{_EXIT_CODES}"
     return parser

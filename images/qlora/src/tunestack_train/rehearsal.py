@@ -6,10 +6,10 @@ wants the model; what it rehearses is everything around it, by the code that tra
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tunestack_train.checkpoints import write_folder
 from tunestack_train.data.examples import Conversation, Example, PromptCompletion
@@ -19,6 +19,16 @@ VOCABULARY: Final = 2048
 _TOKENIZER_EXAMPLES: Final = 20_000
 """Examples that the tokenizer is made from: enough for its size, and few enough for any memory."""
 
+SHAPE: Final[Mapping[str, Any]] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 192,
+    "intermediate_size": 576,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 48,
+}
+"""Fields of its config.json. The vocabulary is at most that large; how large, the data decides."""
 _SPECIAL: Final = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
 # Gemma's tokenizer knows these as whole tokens too, and no token of its crosses a line break.
 _WHOLE: Final = ["<mask>", "<start_of_turn>", "<end_of_turn>", "\n", "\n\n"]
@@ -100,12 +110,7 @@ def _write_weights(folder: Path, seed: int) -> None:
     # Wide initial weights: embeddings are not trained by LoRA, and narrow ones could not tell words apart.
     config = Gemma2Config(
         vocab_size=vocabulary,
-        hidden_size=192,
-        intermediate_size=576,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=48,
+        **{field: size for field, size in SHAPE.items() if field != "vocab_size"},
         query_pre_attn_scalar=48,
         max_position_embeddings=2048,
         sliding_window=256,

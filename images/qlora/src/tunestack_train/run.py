@@ -15,6 +15,7 @@ from tunestack_train.data.cache import ContentCache, default_folder
 from tunestack_train.data.load import Dropped, TrainingData, load
 from tunestack_train.device import choose_device, silence_progress_bars
 from tunestack_train.errors import SettingsError, StopRequested, TunestackError
+from tunestack_train.estimate.check import check_fit
 from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss, read_metrics
 from tunestack_train.manifest import newest_complete, problems
 from tunestack_train.model import load_base, load_tokenizer, locate_model
@@ -149,6 +150,11 @@ class Run:
         origin = Origin(data, model_folder, str(tokenizer.chat_template), device.name)
         require_same_model(self.folder, config, origin)
         write_record(self.folder, self.resolved, origin)
+        counts = tokens.counts
+        predicted = check_fit(config, model_folder, device, counts.examples, counts.tokens, self.console.say)
+        if predicted is not None:
+            seconds = None if predicted.duration is None else predicted.duration.seconds
+            self.status.update(predicted_memory_bytes=predicted.size, predicted_seconds=seconds)
         from tunestack_train.trainer import RunTrainer, Watcher
 
         self.console.say(f"model: {config.model} on {device.name}")

@@ -49,6 +49,7 @@ class RunConfig:
     lora_alpha: int
     lora_dropout: float
     lora_target_modules: str
+    memory_check: str
     device: str
     seed: int
     save_steps: int
@@ -123,6 +124,12 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "lora_dropout": real("share of the adapter's inputs dropped in training", 0, 0.99),
     "lora_target_modules": text(
         "layers that get an adapter", r"all-linear|\w+(,\w+)*", "all-linear, or names of modules separated by commas"
+    ),
+    "memory_check": choice(
+        "what is done with a run whose memory, by the estimate, exceeds the device's: refuse, or warn and start",
+        "refuse",
+        "warn",
+        changes_result=False,
     ),
     "device": choice("device to train on; auto takes CUDA, then MPS, then the CPU", "auto", "cuda", "mps", "cpu"),
     "seed": whole("seed of everything random", 0, (1 << 32) - 1),

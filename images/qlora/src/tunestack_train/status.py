@@ -45,6 +45,8 @@ class Status:
     eta_seconds: float | None = None
     gpu_memory_bytes: int | None = None
     device: str | None = None
+    predicted_memory_bytes: int | None = None
+    predicted_seconds: float | None = None
     updated_at: str | None = None
     last_checkpoint: SavedCheckpoint | None = None
     adapter: str | None = None

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,10 @@ from tunestack_train.data.cache import ContentCache, default_folder
 from tunestack_train.data.load import Dropped, TrainingData, load
 from tunestack_train.data.preview import CLOSE, OPEN, Sample, plain_sample, tokenised_sample
 from tunestack_train.errors import ModelUnavailableError
+from tunestack_train.estimate import report
+from tunestack_train.estimate.architecture import UnknownArchitecture
+from tunestack_train.estimate.base import architecture_of
+from tunestack_train.estimate.fit import advice, estimate, here
 from tunestack_train.model import cached_model, load_tokenizer, locate_tokenizer
 from tunestack_train.presets import REHEARSAL_MODEL
 from tunestack_train.resolve import Resolved
@@ -86,6 +91,7 @@ def _sections(inspected: Inspected, *, colour: bool) -> Iterator[Section]:
     yield _data_section(inspected.data)
     yield _samples_section(inspected, colour=colour)
     yield _tokens_section(inspected)
+    yield _memory_section(inspected)
 
 
 def _data_section(data: TrainingData) -> Section:
@@ -115,6 +121,20 @@ def _tokens_section(inspected: Inspected) -> Section:
     share = counts.learnt / counts.tokens
     title = f"tokens: {counts.tokens:,} in {counts.examples:,} examples, {counts.learnt:,} of them learnt ({share:.0%})"
     return Section("tokens", title, lines, {**asdict(counts), "dropped": dropped.as_dict()})
+
+
+def _memory_section(inspected: Inspected) -> Section:
+    config, tokens = inspected.resolved.config, inspected.tokens
+    try:
+        architecture = architecture_of(config)
+    except UnknownArchitecture as unknown:
+        return Section("memory", f"memory: not estimated: {unknown}", (), None)
+    machine = here(config.device)
+    mean = None if tokens is None else ceil(tokens.counts.tokens / tokens.counts.examples)
+    examples = inspected.data.rows if tokens is None else tokens.counts.examples
+    found = estimate(config, architecture, machine, examples=examples, sequence=mean)
+    less = () if found.verdict == "fits" else advice(config, architecture, machine)
+    return Section("memory", report.title(found), report.lines(found, less), report.as_dict(found, less))
 
 
 def _dropped_lines(dropped: Dropped, what: str) -> tuple[str, ...]:
