@@ -1,8 +1,8 @@
 """From a JSONL file to tokens and labels: ours, ours from the cache, and `datasets.map` with its defaults.
 
-`datasets` does what scripts for fine-tuning usually do: `load_dataset("json")`, then a function for each row that renders
-the conversation and its prompt by the chat template and masks the prompt. Both sides must give the same tokens and
-labels. Every round begins with empty caches; the least time of the rounds counts.
+`datasets` does what scripts for fine-tuning usually do: `load_dataset("json")`, then a function for each row that
+renders the conversation and its prompt by the chat template and masks the prompt. Both sides must give the same tokens
+and labels. Every round begins with empty caches; the least time of the rounds counts.
 """
 
 import json
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from measures import Measure, report, say
-
 from tunestack_train import rehearsal
 from tunestack_train.data.cache import ContentCache
 from tunestack_train.data.load import load
