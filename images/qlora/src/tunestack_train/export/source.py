@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tunestack_train.errors import SettingsError
-from tunestack_train.evaluation import best_checkpoint
+from tunestack_train.evaluation import best_of
 from tunestack_train.manifest import checkpoint_step, checkpoints, problems
 from tunestack_train.model import locate_model
 from tunestack_train.presets import DEFAULTS, REHEARSAL_MODEL
@@ -52,17 +52,10 @@ def choose_source(run_folder: Path, wanted: str) -> Source:
     if wanted == "last":
         return _source(last, "the last")
     if wanted == "best":
-        best = best_checkpoint(run_folder)
+        best = best_of(complete)
         if best is None:
             return _source(last, "the last; this run has no evaluation that could tell the best")
-        folder = run_folder / f"checkpoint-{best.step}"
-        if folder in complete:
-            return _source(folder, f"the best: evaluation loss {best.eval_loss:.4f}")
-        why = "; ".join(problems(folder))
-        raise SettingsError(
-            f"the best checkpoint, {folder.name}, cannot be exported: {why}",
-            "restore it from a backup (npm run restore -- list), or name another: --checkpoint last",
-        )
+        return _source(best.checkpoint, f"the best: evaluation loss {best.eval_loss:.4f}")
     chosen = next((path for path in complete if str(checkpoint_step(path)) == wanted), None)
     if chosen is None:
         there = ", ".join(str(checkpoint_step(path)) for path in reversed(complete))
