@@ -14,6 +14,8 @@ const runStatusSchema = z.object({
   max_steps: number,
   loss: number,
   first_loss: number,
+  /** Of the newest evaluation; a run that an earlier version trained has none. */
+  eval_loss: number.optional(),
   tokens_per_second: number,
   eta_seconds: number,
   gpu_memory_bytes: number,
@@ -44,10 +46,11 @@ export async function readRunStatus(
 
 /** Step, loss, speed, time left and GPU memory in one line. */
 export function progressLine(status: RunStatus): string {
-  const { step, max_steps, loss, tokens_per_second, eta_seconds, gpu_memory_bytes } = status;
+  const { step, max_steps, loss, eval_loss, tokens_per_second, eta_seconds, gpu_memory_bytes } = status;
   const parts = [
     max_steps === null ? status.state : `${bar(step / max_steps)} ${step}/${max_steps}`,
     loss === null ? undefined : `loss ${loss.toFixed(3)}`,
+    typeof eval_loss === "number" ? `eval ${eval_loss.toFixed(3)}` : undefined,
     tokens_per_second === null ? undefined : `${Math.round(tokens_per_second)} tokens/s`,
     status.state !== "training" || eta_seconds === null ? undefined : `${formatDuration(eta_seconds)} left`,
     gpu_memory_bytes === null ? undefined : `GPU ${formatBytes(gpu_memory_bytes)}`,

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Workplace, conversations, write_jsonl
@@ -26,6 +26,7 @@ def examples(rows: list[list[int]]) -> object:
     return Dataset.from_dict({"input_ids": rows, "labels": rows})
 
 
+@settings(deadline=None, max_examples=25)
 @given(
     st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=6), min_size=30, max_size=80, unique_by=tuple),
     st.randoms(),
@@ -118,7 +119,10 @@ def test_a_run_evaluates_at_each_checkpoint_and_goes_on_with_the_same_split(work
     assert [step for step, _ in evaluated] == [2, 4, 6, 8]
     assert float(str(evaluated[-1][1])) < float(str(evaluated[0][1]))
     told = status(workplace, "evaluated")
-    assert (told["eval_loss"], told["best_step"]) == (evaluated[-1][1], min(evaluated, key=lambda one: float(str(one[1])))[0])
+    assert (told["eval_loss"], told["best_step"]) == (
+        evaluated[-1][1],
+        min(evaluated, key=lambda one: float(str(one[1])))[0],
+    )
     code, _ = interrupt(workplace, "evaluated-killed", 5, signal.SIGKILL, **settings)
     assert code == -signal.SIGKILL
     resumed, _ = workplace.run_here("evaluated-killed", **settings)

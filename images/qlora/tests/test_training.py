@@ -32,7 +32,7 @@ def weights(finished: Finished) -> bytes:
 
 def losses(workplace: Workplace, name: str) -> list[tuple[object, object]]:
     entries = read_metrics(workplace.folders.logs / name / "metrics.jsonl")
-    return [(entry["step"], entry["loss"]) for entry in entries]
+    return [(entry["step"], entry["loss"]) for entry in entries if "loss" in entry]
 
 
 def status(workplace: Workplace, name: str) -> dict[str, object]:
@@ -41,10 +41,12 @@ def status(workplace: Workplace, name: str) -> dict[str, object]:
     return content
 
 
-def interrupt(workplace: Workplace, name: str, after_step: int, number: signal.Signals) -> tuple[int, str]:
+def interrupt(
+    workplace: Workplace, name: str, after_step: int, number: signal.Signals, **settings: Value
+) -> tuple[int, str]:
     """Starts a run in a process of its own, sends it a signal once it has done `after_step`; exit code and errors."""
     process = subprocess.Popen(
-        workplace.command(name, **SHORT),
+        workplace.command(name, **(settings or SHORT)),
         env=workplace.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tunestack_train.errors import DiskFullError, SettingsError
+from tunestack_train.evaluation import best_of
 from tunestack_train.manifest import checkpoints, flush_directory, problems, write_manifest
 
 _PARTIAL: Final = ".partial"
@@ -96,11 +97,12 @@ def find_resume_point(run_folder: Path) -> ResumePoint:
 
 
 def remove_old(run_folder: Path, limit: int) -> list[Path]:
-    """Removes all but the `limit` newest checkpoints, and nothing unless the newest of all is complete."""
+    """Removes all but the `limit` newest checkpoints and the best, and nothing unless the newest of all is complete."""
     newest_first = checkpoints(run_folder)
-    surplus = newest_first[limit:]
-    if not surplus or problems(newest_first[0]):
+    if len(newest_first) <= limit or problems(newest_first[0]):
         return []
+    best = best_of(newest_first)
+    surplus = [path for path in newest_first[limit:] if best is None or path != best.checkpoint]
     for checkpoint in surplus:
         _remove(checkpoint)
     return surplus

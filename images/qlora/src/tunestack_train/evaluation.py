@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tunestack_train.data.tokens import IGNORED
 from tunestack_train.errors import DataError
 from tunestack_train.manifest import checkpoint_step
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 EVAL_LOSS: Final = "eval_loss"
-_IGNORED: Final = -100
 
 
 class Split(NamedTuple):
@@ -37,7 +37,10 @@ class Best(NamedTuple):
 
 
 def hold_out(dataset: "Dataset", share: float) -> Split:
-    """Holds out about `share` of the examples, columns `input_ids` and `labels`. Raises DataError when a side is empty."""
+    """Holds out about `share` of the examples (columns `input_ids` and `labels`).
+
+    Raises DataError when nothing would be held out, or nothing left.
+    """
     if share == 0:
         return Split(dataset, None)
     held_out = [index for index, ids in enumerate(dataset["input_ids"]) if _position(ids) < share]
@@ -59,10 +62,8 @@ def _position(ids: Sequence[int]) -> float:
     return int.from_bytes(hashlib.sha256(text).digest()[:8]) / 2**64
 
 
-def batches(
-    dataset: "Dataset", size: int, share: tuple[int, int] = (0, 1)
-) -> Iterator[list[dict[str, list[int]]]]:
-    """The examples in their order, `size` at a time. `share` (which, of how many) leaves the others to other processes."""
+def batches(dataset: "Dataset", size: int, share: tuple[int, int] = (0, 1)) -> Iterator[list[dict[str, list[int]]]]:
+    """The examples in their order, `size` at a time. `share`: which process's, of how many."""
     which, of = share
     rows = range(which, len(dataset), of)
     for start in range(0, len(rows), size):
@@ -81,7 +82,7 @@ def summed_loss(
     total = torch.zeros(2, dtype=torch.float64)
     for batch in parts:
         # The first token has nothing before it to be predicted from.
-        tokens = int((batch["labels"][:, 1:] != _IGNORED).sum())
+        tokens = int((batch["labels"][:, 1:] != IGNORED).sum())
         total += torch.tensor([float(mean_loss(batch)) * tokens, tokens], dtype=torch.float64)
     return total
 

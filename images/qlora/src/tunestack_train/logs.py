@@ -43,7 +43,7 @@ class Clock(Protocol):
 
 
 class TensorBoard:
-    """Scalars under `train/`, the names that TensorBoard's users know from the Trainer."""
+    """Scalars under `train/` and `eval/`, the names that TensorBoard's users know from the Trainer."""
 
     def __init__(self, folder: Path, resume_step: int) -> None:
         before = folder.is_dir() and any(folder.iterdir())
@@ -51,11 +51,16 @@ class TensorBoard:
 
     def log(self, metrics: Metrics, step: int) -> None:
         for name, value in metrics.items():
-            self._writer.scalar(f"train/{name}", value, step)
+            self._writer.scalar(scalar_name(name), value, step)
         self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
+
+
+def scalar_name(metric: str) -> str:
+    """`train/loss` for `loss`, `eval/loss` for `eval_loss`: as the Trainer's users know them."""
+    return f"eval/{metric.removeprefix('eval_')}" if metric.startswith("eval_") else f"train/{metric}"
 
 
 class WeightsAndBiases:
@@ -76,7 +81,7 @@ class WeightsAndBiases:
         )
 
     def log(self, metrics: Metrics, step: int) -> None:
-        self._run.log({f"train/{name}": value for name, value in metrics.items()}, step=step)
+        self._run.log({scalar_name(name): value for name, value in metrics.items()}, step=step)
 
     def close(self) -> None:
         self._run.finish()

@@ -71,6 +71,11 @@ def checkpoints(run_folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True) if path.is_dir()]
 
 
+def complete_checkpoints(run_folder: Path) -> list[Path]:
+    """The checkpoints of a run whose manifests hold, newest first."""
+    return [path for path in checkpoints(run_folder) if not problems(path)]
+
+
 def newest_complete(run_folder: Path) -> Path | None:
     """The newest checkpoint of a run whose manifest holds; None when there is none."""
     return next((path for path in checkpoints(run_folder) if not problems(path)), None)

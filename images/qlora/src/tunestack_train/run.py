@@ -16,8 +16,9 @@ from tunestack_train.data.load import Dropped, TrainingData, load
 from tunestack_train.device import choose_device, silence_progress_bars
 from tunestack_train.errors import SettingsError, StopRequested, TunestackError
 from tunestack_train.estimate.check import check_fit
+from tunestack_train.evaluation import Split, best_of, hold_out
 from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss, read_metrics
-from tunestack_train.manifest import newest_complete, problems
+from tunestack_train.manifest import checkpoint_step, complete_checkpoints, newest_complete, problems
 from tunestack_train.model import load_base, load_tokenizer, locate_model
 from tunestack_train.out_of_memory import out_of_memory_named
 from tunestack_train.presets import REHEARSAL_MODEL
@@ -25,11 +26,13 @@ from tunestack_train.progress import Console
 from tunestack_train.record import RUN_FILE, Origin, require_same, require_same_model, write_record
 from tunestack_train.resolve import Resolved
 from tunestack_train.secret_files import read_secret
-from tunestack_train.settings import RunConfig
+from tunestack_train.settings import NO_EVAL_DATA, RunConfig
 from tunestack_train.status import Failure, Status, StatusFile, now, saved
 from tunestack_train.stop import StopSignal
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from tunestack_train.data.token_set import TokenSet
 
 _ADAPTER_FILES: Final = (
@@ -115,6 +118,7 @@ class Run:
             say(f"note: {note}")
         if resume.checkpoint is not None:
             self.status.update(last_checkpoint=saved(resume.checkpoint), first_loss=first_loss(self.metrics))
+            self._tell_best()
             require_same(self.folder, self.config, data)
         if resume.checkpoint is None or not _is_last(resume.checkpoint):
             self._train(data, resume.checkpoint)
@@ -124,6 +128,11 @@ class Run:
             raise StopRequested(f"stopped on request {step}", "start the same run again: it goes on from there")
         self._publish_adapter(last)
         return self._finished(trained=True)
+
+    def _tell_best(self) -> None:
+        best = best_of(complete_checkpoints(self.folder))
+        if best is not None:
+            self.status.update(best_eval_loss=best.eval_loss, best_step=checkpoint_step(best.checkpoint))
 
     def _load_data(self) -> TrainingData:
         config = self.config
@@ -163,7 +172,7 @@ class Run:
             self.folder,
             load_base(model_folder, config, device),
             tokenizer,
-            tokens,
+            self._split(tokens, tokenizer, model_folder),
             device,
             add_inputs=lambda folder: _add_inputs(folder, self.folder, config),
         )
@@ -177,6 +186,21 @@ class Run:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             logs.close()
+
+    def _split(self, tokens: "TokenSet", tokenizer: "PreTrainedTokenizerBase", model_folder: Path) -> Split:
+        """What is trained on, and what is held out for evaluation."""
+        from tunestack_train.data.token_set import tokenise
+
+        config = self.config
+        if config.eval_data == NO_EVAL_DATA:
+            split = hold_out(tokens.dataset(), config.eval_share)
+            if split.held_out is not None:
+                self.console.say(f"evaluation: {len(split.held_out)} of {tokens.counts.examples} examples held out")
+            return split
+        data = load(config.eval_data, config.data_format, drop_bad_rows=config.bad_rows == "drop", cache=self.cache)
+        held_out = tokenise(data, tokenizer, model_folder, config.max_length, self.cache)
+        self.console.say(f"evaluation: {held_out.counts.examples} examples of {data.source}")
+        return Split(tokens.dataset(), held_out.dataset())
 
     def _model_folder(self, data: TrainingData) -> Path:
         config = self.config

@@ -13,6 +13,7 @@ from tunestack_train.presets import Value
 from tunestack_train.setting_kinds import Setting, choice, flag, real, text, whole
 
 HUB_PREFIX: Final = "hub:"
+NO_EVAL_DATA: Final = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,9 @@ class RunConfig:
     data_format: str
     bad_rows: str
     chat_template: str
+    eval_data: str
+    eval_share: float
+    eval_steps: int
     max_length: int
     packing: bool
     max_steps: int
@@ -92,6 +96,16 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "Jinja file that renders a conversation; auto takes the tokenizer's own",
         r"\S.*",
         "auto, or the path of a Jinja file",
+    ),
+    "eval_data": text(
+        "data to evaluate on, none of which is trained on",
+        r"\S.*",
+        f"{NO_EVAL_DATA}, a file or folder as for data, or hub:ID",
+        changes_result=False,
+    ),
+    "eval_share": real("share of the examples that is held out and evaluated on, chosen by their content", 0, 0.9),
+    "eval_steps": whole(
+        "steps between evaluations, beside those before each checkpoint", 0, 10_000_000, changes_result=False
     ),
     "max_length": whole("longest sequence in tokens; longer ones are cut at the end", 8, 1 << 20),
     "packing": flag("put several examples into one sequence, without attention across them"),
@@ -168,6 +182,15 @@ def contradictions(values: Mapping[str, Value]) -> list[Problem]:
     if values["precision"] == "fp16" and values["device"] == "cpu":
         problems.append(
             Problem("precision", "fp16", "cannot be trained on the CPU", "leave it at bf16, or set precision=float32")
+        )
+    if values["eval_data"] != NO_EVAL_DATA and values["eval_share"]:
+        problems.append(
+            Problem(
+                "eval_share",
+                str(values["eval_share"]),
+                f"together with eval_data = {values['eval_data']} there would be two sets to evaluate on",
+                f"set eval_share=0, or eval_data={NO_EVAL_DATA}",
+            )
         )
     if (
         values["packing"]

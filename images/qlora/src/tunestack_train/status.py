@@ -40,6 +40,9 @@ class Status:
     max_steps: int | None = None
     loss: float | None = None
     first_loss: float | None = None
+    eval_loss: float | None = None
+    best_eval_loss: float | None = None
+    best_step: int | None = None
     learning_rate: float | None = None
     tokens_per_second: float | None = None
     eta_seconds: float | None = None

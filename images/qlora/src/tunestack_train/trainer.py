@@ -17,6 +17,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from tunestack_train import checkpoints
 from tunestack_train.device import Device, memory_in_use
+from tunestack_train.evaluation import EVAL_LOSS, Split
+from tunestack_train.evaluator import EvaluateAtCheckpoints, evaluating, held_out_loss
 from tunestack_train.logs import MetricsLog
 from tunestack_train.settings import RunConfig
 from tunestack_train.status import Status, StatusFile, saved
@@ -24,8 +26,6 @@ from tunestack_train.stop import StopSignal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerControl, TrainerState, TrainingArguments
-
-    from tunestack_train.data.token_set import TokenSet
 
 
 class RunTrainer(SFTTrainer):
@@ -37,7 +37,7 @@ class RunTrainer(SFTTrainer):
         run_folder: Path,
         model: "PreTrainedModel",
         tokenizer: "PreTrainedTokenizerBase",
-        tokens: "TokenSet",
+        split: Split,
         device: Device,
         add_inputs: Callable[[Path], None],
     ) -> None:
@@ -45,19 +45,32 @@ class RunTrainer(SFTTrainer):
         self._save_total_limit = config.save_total_limit
         self._add_inputs = add_inputs
         self._writing_to: Path | None = None
+        self._held_out = split.held_out
         super().__init__(
             model=model,
             args=_arguments(config, run_folder, device),
-            train_dataset=tokens.dataset(),
+            train_dataset=split.training,
             processing_class=tokenizer,
             peft_config=_lora(config),
         )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
+        if split.held_out is not None:
+            self.add_callback(EvaluateAtCheckpoints(config.eval_steps))
         # SFTTrainer makes them bf16, but a checkpoint is loaded as float32: a resumed run would drift.
         for parameter in self.accelerator.unwrap_model(self.model).parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(torch.float32)
+
+    def evaluate(self, *args: object, **kwargs: object) -> dict[str, float]:
+        """The loss on what was held out, in nats for each learnt token, logged as `eval_loss`."""
+        if self._held_out is None:
+            return {}
+        with evaluating(self):
+            metrics = {EVAL_LOSS: held_out_loss(self, self._held_out, self.args.per_device_train_batch_size)}
+            self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def _get_output_dir(self, trial: object) -> str:
         return str(self._writing_to) if self._writing_to else str(super()._get_output_dir(trial))
@@ -127,6 +140,8 @@ class Watcher(TrainerCallback):
         logs: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        if logs and EVAL_LOSS in logs:
+            self._on_evaluation(float(logs[EVAL_LOSS]), state.global_step)
         if not logs or "loss" not in logs:
             return
         speed = self._pace.interval(logs.get("num_tokens"))
@@ -149,6 +164,13 @@ class Watcher(TrainerCallback):
             gpu_memory_bytes=memory,
         )
         self._show(self._status.status)
+
+    def _on_evaluation(self, loss: float, step: int) -> None:
+        self._logs.log({EVAL_LOSS: loss}, step)
+        best = self._status.status.best_eval_loss
+        if math.isfinite(loss):
+            better = {"best_eval_loss": loss, "best_step": step} if best is None or loss < best else {}
+            self._status.update(eval_loss=loss, **better)
 
     def on_save(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any

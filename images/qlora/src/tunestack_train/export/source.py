@@ -10,7 +10,7 @@ from typing import Final
 
 from tunestack_train.errors import SettingsError
 from tunestack_train.evaluation import best_of
-from tunestack_train.manifest import checkpoint_step, checkpoints, problems
+from tunestack_train.manifest import checkpoint_step, checkpoints, complete_checkpoints, problems
 from tunestack_train.model import locate_model
 from tunestack_train.presets import DEFAULTS, REHEARSAL_MODEL
 from tunestack_train.record import RUN_FILE
@@ -43,7 +43,7 @@ def choose_source(run_folder: Path, wanted: str) -> Source:
 
     Raises SettingsError when there is none, or when it is damaged.
     """
-    complete = [path for path in checkpoints(run_folder) if not problems(path)]
+    complete = complete_checkpoints(run_folder)
     if not complete:
         raise SettingsError(
             f"the run {run_folder.name} has no complete checkpoint in {run_folder}", _other_runs(run_folder.parent)
