@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { EXIT, runCommand, UserError, usageError } from "./lib/errors.ts";
 import { cloneAddress, ownAddress } from "./lib/notebooks/addresses.ts";
 import { type Notebook, notebookText } from "./lib/notebooks/document.ts";
+import { openLocalSession } from "./lib/notebooks/local.ts";
 import { DEFAULT_LINKS, trainNotebook } from "./lib/notebooks/train.ts";
 import { type Parsed, parseCommand } from "./lib/options.ts";
 import { parseSettings } from "./lib/train.ts";
@@ -10,8 +11,8 @@ import { parseSettings } from "./lib/train.ts";
 const SPEC = {
   name: "notebook",
   summary:
-    "Writes a notebook for Google Colab that trains with any repository's own command, and keeps weights, data and\ncheckpoints on Drive.",
-  operands: { names: "train", atMost: 1, help: "which notebook" },
+    "For Google Colab. `train` writes a notebook that trains with any repository's own command and keeps weights, data and\ncheckpoints on Drive; `local` opens this machine's Jupyter to Colab's pages and prints the address to paste there.",
+  operands: { names: "train|local", atMost: 1, help: "which notebook, or the local session" },
   options: {
     out: { type: "string", value: "FILE", help: "default: colab_train.ipynb" },
     force: { type: "boolean", help: "writes over a file that is there" },
@@ -82,6 +83,10 @@ const write: Readonly<Record<Kind, (options: Parsed) => Promise<Notebook>>> = {
 
 await runCommand(async () => {
   const options = parseCommand(SPEC);
+  if (options.operands[0] === "local") {
+    await openLocalSession(options.stack);
+    return;
+  }
   const kind = kindOf(options.operands[0]);
   const file = resolve(process.env.INIT_CWD ?? ".", options.text("out") ?? FILES[kind]);
   if (existsSync(file) && !options.flag("force")) {
@@ -101,7 +106,7 @@ function kindOf(word: string | undefined): Kind {
     path: "npm run notebook",
     value: word,
     reason: word === undefined ? "does not say which notebook" : "is no notebook",
-    remedy: "npm run notebook -- train",
+    remedy: "npm run notebook -- train, or npm run notebook -- local",
   });
 }
 

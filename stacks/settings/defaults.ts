@@ -28,6 +28,7 @@ export const DEFAULTS: RawSettings = {
     drillInterval: "24h",
     keep: { last: 6, hourly: 24, daily: 7, weekly: 4 },
   },
+  experiments: { branch: "gpu-experiments", pollInterval: "60s", parallel: "auto" },
   docker: { prefix: "" },
 };
 

@@ -46,7 +46,9 @@ function toProblems(issue: Issue, values: unknown, sources: ReadonlyMap<string, 
     }));
   }
   const value = valueAt(values, keys);
-  return [{ path: at(keys), value: showValue(value), ...reasonAndRemedy(issue, value) }];
+  // A problem is printed, so a value that may hold a secret is not in it.
+  const shown = issue.code === "custom" && issue.params?.secret === true ? undefined : showValue(value);
+  return [{ path: at(keys), value: shown, ...reasonAndRemedy(issue, value) }];
 }
 
 function reasonAndRemedy(issue: Issue, value: unknown): { reason: string; remedy: string } {

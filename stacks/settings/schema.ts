@@ -116,6 +116,56 @@ export const backupSchema = z.strictObject({
   }),
 });
 
+/** `https://host/path`, `ssh://user@host/path`, `git@host:path`, `git://host/path`. */
+const REPOSITORY_URL = /^((https?|ssh|git):\/\/[^\s/]+\/\S+|[^\s/:@]+@[^\s/:@]+:\S+)$/;
+/** `https://user:secret@host`; a user's name alone is no secret. */
+const CREDENTIALS_IN_URL = /^[a-z]+:\/\/([^/@\s]*:[^/@\s]*@|[^/@\s]{20,}@)/;
+
+const repository = z.unknown().transform((given, context) => {
+  if (typeof given === "string" && CREDENTIALS_IN_URL.test(given)) {
+    context.addIssue({
+      code: "custom",
+      message: "holds a password or token, which would show in logs",
+      params: {
+        remedy: "take it out of the URL; GIT_TOKEN=… npm run experiment -- serve keeps it as the secret git-token",
+        secret: true,
+      },
+    });
+    return z.NEVER;
+  }
+  if (typeof given === "string" && REPOSITORY_URL.test(given)) return given;
+  context.addIssue({
+    code: "custom",
+    message: "is no URL of a git repository",
+    params: { remedy: "write it as https://host/owner/name.git or git@host:owner/name.git" },
+  });
+  return z.NEVER;
+});
+
+const parallel = z.unknown().transform((given, context): "auto" | number => {
+  if (given === "auto") return given;
+  if (typeof given === "number" && Number.isInteger(given) && given >= 1 && given <= 64) return given;
+  context.addIssue({
+    code: "custom",
+    message: "is neither auto nor a whole number from 1 to 64",
+    params: { remedy: "write auto for one experiment a GPU, or how many may run at once" },
+  });
+  return z.NEVER;
+});
+
+export const experimentsSchema = z.strictObject({
+  /** Repository whose branch is the queue; the profile `experiments` needs it. Example: `git@github.com:me/work.git`. */
+  repository: repository.optional(),
+  /** Branch that experiments are pushed to. Default: `gpu-experiments`. */
+  branch: z
+    .string()
+    .regex(/^(?!-)(?!.*(\.\.|\/\/|@\{|\.lock(\/|$)))[^\s~^:?*[\\]+(?<![/.])$/, { error: "is no branch name" }),
+  /** Time between two looks at the branch, jittered by the runner. Default: `60s`. */
+  pollInterval: duration,
+  /** How many experiments run at once; `auto` is one for each GPU, and one without a GPU. */
+  parallel,
+});
+
 export const dockerSchema = z.strictObject({
   /** Engine to use; undefined is the local socket. Environment: `DOCKER_HOST`. Example: `ssh://me@gpu-box`. */
   host: z.string().min(1).optional(),
@@ -135,6 +185,7 @@ const everyTarget = {
   training: trainingSchema,
   services: servicesSchema,
   backup: backupSchema,
+  experiments: experimentsSchema,
 };
 
 export const settingsSchema = z

@@ -56,7 +56,7 @@ const MISTAKES: readonly (readonly [string, RawSettings, Problem])[] = [
       value: '"cpu"',
       reason: "is not a setting",
       remedy:
-        "did you mean accelerator? Otherwise use one of: target, accelerator, profiles, image, training, services, backup, docker",
+        "did you mean accelerator? Otherwise use one of: target, accelerator, profiles, image, training, services, backup, experiments, docker",
     },
   ],
   [

@@ -31,6 +31,12 @@ const KNOWN: readonly Known[] = [
     exitCode: EXIT.settings,
   },
   {
+    said: /please tell me who you are|empty ident name|unable to auto-detect email/i,
+    reason: "git does not know who makes the commit",
+    remedy: 'git config --global user.name "Your Name" && git config --global user.email you@example.org',
+    exitCode: EXIT.settings,
+  },
+  {
     said: /host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED/i,
     reason: "ssh does not know the server's key, or the key has changed",
     remedy: "compare the key with what the server publishes, then: ssh-keyscan HOST >> ~/.ssh/known_hosts",

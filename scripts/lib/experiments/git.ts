@@ -1,5 +1,8 @@
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { $ } from "zx";
+import type { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { explainGit } from "./git-errors.ts";
 
 export interface GitResult {
@@ -35,14 +38,26 @@ export class Git {
     return exitCode === 0 ? stdout.replace(/\n$/, "") : undefined;
   }
 
+  /**
+   * Contents of objects by their names, such as `COMMIT:PATH`, all by one program; what is not there is left out.
+   * @throws UserError where this is no repository.
+   */
+  blobs(names: readonly string[]): ReadonlyMap<string, Buffer> {
+    if (names.length === 0) return new Map();
+    const args = ["cat-file", "--batch"];
+    const input = names.map((name) => `${name}\n`).join("");
+    const { status, stdout, stderr } = spawnSync("git", args, { cwd: this.directory, input, maxBuffer: 2 ** 30 });
+    if (status !== 0) throw explainGit(String(stderr), { directory: this.directory, what: undefined, args });
+    return readBatch(stdout, names);
+  }
+
   async attempt(args: readonly string[], { input, environment }: GitOptions = {}): Promise<GitResult> {
     // A folder that is not there makes the start of any program fail, with a message about the program.
     if (!existsSync(this.directory))
       return { exitCode: 128, stdout: "", stderr: "fatal: not a git repository: no such folder" };
-    const run = $({
+    const child = spawn("git", args, {
       cwd: this.directory,
-      quiet: true,
-      nothrow: true,
+      stdio: [input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
       env: {
         ...process.env,
         // What git says is told apart by its words.
@@ -50,9 +65,31 @@ export class Git {
         GIT_TERMINAL_PROMPT: process.stdin.isTTY && process.stderr.isTTY ? "1" : "0",
         ...environment,
       },
-      ...(input === undefined ? { stdio: ["ignore", "pipe", "pipe"] } : { input }),
     });
-    const { exitCode, stdout, stderr } = await run`git ${[...args]}`;
-    return { exitCode: exitCode ?? 128, stdout, stderr };
+    child.stdin?.end(input);
+    // A program that ends without reading what it is given says why itself.
+    child.stdin?.on("error", () => undefined);
+    const ended = once(child, "close");
+    const [stdout, stderr, [exitCode]] = await Promise.all([textOf(child.stdout), textOf(child.stderr), ended]);
+    return { exitCode: typeof exitCode === "number" ? exitCode : 128, stdout, stderr };
   }
+}
+
+/** `HASH blob SIZE`, a newline, so many bytes, a newline; or `NAME missing`. In the order of the names. */
+function readBatch(output: Buffer, names: readonly string[]): ReadonlyMap<string, Buffer> {
+  const found = new Map<string, Buffer>();
+  let position = 0;
+  for (const name of names) {
+    const end = output.indexOf("\n", position);
+    const size = / blob (\d+)$/.exec(output.subarray(position, end).toString())?.[1];
+    position = end + 1;
+    if (size === undefined) continue;
+    found.set(name, output.subarray(position, position + Number(size)));
+    position += Number(size) + 1;
+  }
+  return found;
+}
+
+async function textOf(stream: Readable | null): Promise<string> {
+  return stream === null ? "" : await text(stream);
 }
