@@ -23,8 +23,8 @@ export interface ContainerOptions {
 export async function inPythonImage(command: readonly string[], options: ContainerOptions): Promise<Ended> {
   const mounts = {
     "/package": PACKAGE_DIR,
-    "/examples/data": join(PROJECT_DIR, "examples", "data"),
-    "/examples/experiments": join(PROJECT_DIR, "examples", "experiments"),
+    "/examples": join(PROJECT_DIR, "examples"),
+    "/docs": join(PROJECT_DIR, "docs"),
     "/notebooks": join(PROJECT_DIR, "test", "golden", "notebooks"),
     ...options.mounts,
   };

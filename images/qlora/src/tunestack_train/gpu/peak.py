@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ def _profiled_growth(work: Callable[[], Any]) -> int:
     from torch._C._autograd import DeviceType as ProfiledDevice
     from torch.profiler import ProfilerActivity, profile
 
+    # Else a PyTorch built for CUDA complains on standard error that it finds no GPU to profile.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
     events = profiler.profiler.kineto_results.events()
