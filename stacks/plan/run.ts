@@ -8,6 +8,8 @@ import { gpuEnvironment, healthOf, SCRATCH, secretMounts } from "./services.ts";
 import type { Mount, RunPlan, Workload } from "./types.ts";
 import { mountVolume } from "./volumes.ts";
 
+const TEMPLATE_PATH = "/template.jinja";
+
 /** The run that the settings describe, as a container that starts, trains and exits. */
 export function planRun(inputs: StackInputs, accelerator: "cuda" | "cpu"): RunPlan {
   const { settings, secretFiles } = inputs;
@@ -15,6 +17,8 @@ export function planRun(inputs: StackInputs, accelerator: "cuda" | "cpu"): RunPl
   const cuda = accelerator === "cuda";
   const data = mountLocated(inputs.data, dataPath(inputs.data), (id) => `hub:${id}`);
   const model = inputs.model === undefined ? undefined : mountLocated(inputs.model, "/model", (id) => id);
+  const template = inputs.template === undefined ? undefined : mountLocated(inputs.template, TEMPLATE_PATH, (id) => id);
+  const set = template === undefined ? training.set : { ...training.set, chat_template: template.argument };
   return {
     run: training.run,
     preset: training.preset,
@@ -31,7 +35,7 @@ export function planRun(inputs: StackInputs, accelerator: "cuda" | "cpu"): RunPl
         ...(training.preset === undefined ? [] : [`--preset=${training.preset}`]),
         ...(model === undefined ? [] : [`--model=${model.argument}`]),
         `--data=${data.argument}`,
-        ...Object.entries(training.set).map(([key, value]) => `--set=${key}=${value}`),
+        ...Object.entries(set).map(([key, value]) => `--set=${key}=${value}`),
       ],
       environment: {
         ...gpuEnvironment(cuda),
@@ -44,6 +48,7 @@ export function planRun(inputs: StackInputs, accelerator: "cuda" | "cpu"): RunPl
         mountVolume("training_logs"),
         ...data.mounts,
         ...(model?.mounts ?? []),
+        ...(template?.mounts ?? []),
         ...secretMounts(secretFiles, ["hf-token", "wandb-api-key"]),
       ],
       ports: [],
@@ -94,7 +99,7 @@ export function planExport(
 
 /** What can be said about the run before anything is built. */
 export function runProblems(inputs: StackInputs, accelerator: "cuda" | "cpu"): readonly Problem[] {
-  const { data, model } = inputs;
+  const { data, model, template } = inputs;
   const { training } = inputs.settings;
   const problems: Problem[] = [];
   if (data.kind === "host" && !data.exists) {
@@ -112,6 +117,14 @@ export function runProblems(inputs: StackInputs, accelerator: "cuda" | "cpu"): r
       value: model.path,
       reason: "there is no such folder",
       remedy: "give the folder of a Hugging Face model, or the id of one, such as google/gemma-2-2b",
+    });
+  }
+  if (template?.kind === "host" && !template.exists) {
+    problems.push({
+      path: "training.set.chat_template",
+      value: template.path,
+      reason: "there is no such file",
+      remedy: "give the path of a Jinja file that renders a conversation, or auto for the tokenizer's own template",
     });
   }
   if (training.preset !== undefined && training.model === undefined)

@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { LineCounter, parseDocument } from "yaml";
 import { SAMPLE_DATA } from "./defaults.ts";
 import { isRecord, type Layer, type RawSettings } from "./layers.ts";
-import { type Located, locateData, locateModel } from "./located.ts";
+import { type Located, locateData, locateModel, locateTemplate } from "./located.ts";
 import { type MachineFacts, PERSONAL_FOLDER, readMachineFacts } from "./machine.ts";
 import { type Problem, SettingsError, showValue } from "./problems.ts";
 import { resolveSettings } from "./resolve.ts";
@@ -26,6 +26,8 @@ export interface StackInputs {
   readonly data: Located;
   /** Where the run's model is; undefined leaves it to the preset. */
   readonly model: Located | undefined;
+  /** Where the chat template is that a setting of the run names; undefined leaves it to the tokenizer. */
+  readonly template: Located | undefined;
   /** Absolute path of each secret that is set. */
   readonly secretFiles: Readonly<Partial<Record<SecretName, string>>>;
 }
@@ -59,6 +61,7 @@ export function loadStack(options: LoadOptions): StackInputs {
     machine: readMachineFacts(projectDir),
     data: locateData(projectDir, settings.training.data ?? SAMPLE_DATA),
     model: settings.training.model === undefined ? undefined : locateModel(projectDir, settings.training.model),
+    template: locateTemplate(projectDir, settings.training.set.chat_template),
     secretFiles: findSecrets(projectDir, stack),
   };
 }

@@ -23,6 +23,11 @@ export function locateModel(projectDir: string, given: string): Located {
   return looksLikePath || path.exists ? path : { kind: "hub", id: given };
 }
 
+/** A chat template is a file here, unless it is left to the tokenizer. */
+export function locateTemplate(projectDir: string, given: unknown): Located | undefined {
+  return typeof given !== "string" || given === "auto" ? undefined : onHost(projectDir, given);
+}
+
 function onHost(projectDir: string, given: string): Located & { readonly kind: "host" } {
   const expanded = given.startsWith("~/") ? join(homedir(), given.slice(2)) : given;
   const path = resolve(projectDir, expanded);

@@ -51,7 +51,7 @@ test("a prefix stands before every name on the engine, and before nothing within
   expect(networkName(naming)).toBe("second-tunestack");
   const workload = renderStack().get("jupyter")?.workload;
   if (workload === undefined) throw new Error("no jupyter");
-  const resolve = { image: () => "image", volume: (name: string) => `second-${name}` };
+  const resolve = { image: () => "image", volume: (name: string) => `second-${name}`, variable: (name: string) => name };
   expect(renderService(workload, naming, resolve)).toMatchObject({
     name: "second-agent-jupyter",
     networksAdvanced: [{ name: "second-tunestack", aliases: ["jupyter"] }],

@@ -27,6 +27,7 @@ export interface InputChanges {
   readonly machine?: MachineFacts;
   readonly data?: Located;
   readonly model?: Located;
+  readonly template?: Located;
   readonly secrets?: readonly SecretName[];
   readonly stack?: string;
 }
@@ -45,6 +46,7 @@ export function stackInputs(changes: InputChanges = {}): StackInputs {
     machine: changes.machine ?? CPU_MACHINE,
     data: changes.data ?? { kind: "host", path: "/project/examples/data/tunestack-help.jsonl", exists: true },
     model: changes.model,
+    template: changes.template,
     secretFiles: Object.fromEntries(
       (changes.secrets ?? []).map((name) => [name, `/project/.tunestack/secrets/${stack}/${name}`]),
     ),

@@ -10,6 +10,7 @@ export const NAMING: Naming = { prefix: "", owner: "dev@/project" };
 export const NAMES: Resolver = {
   image: (reference) => (reference.kind === "stage" ? `<image ${reference.stage}>` : reference.reference),
   volume: (name) => `<volume ${name}>`,
+  variable: (name, value) => `${name}=${value}`,
 };
 
 export interface Rendered {

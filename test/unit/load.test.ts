@@ -153,8 +153,8 @@ test("a proxy's certificate that is not there", () => {
 describe("what a run is given", () => {
   function located(training: string) {
     write("Pulumi.dev.yaml", `config:\n  tunestack:training: ${training}\n`);
-    const { data, model } = load();
-    return { data, model };
+    const { data, model, template } = load();
+    return { data, model, template };
   }
 
   test("data is the committed sample, a path, or an id of the hub", () => {
@@ -186,6 +186,13 @@ describe("what a run is given", () => {
     expect(located("{model: models/mine, data: 'hub:x'}").model).toMatchObject({ kind: "host", exists: true });
     expect(located("{model: ./absent, data: 'hub:x'}").model).toMatchObject({ kind: "host", exists: false });
     expect(located("{preset: rehearsal}").model).toBeUndefined();
+  });
+
+  test("a chat template is a file, unless it is the tokenizer's own", () => {
+    const { template } = located("{preset: rehearsal, set: {chat_template: mine.jinja}}");
+    expect(template).toMatchObject({ kind: "host", exists: false, path: expect.stringMatching(/\/mine\.jinja$/) });
+    expect(located("{preset: rehearsal, set: {chat_template: auto}}").template).toBeUndefined();
+    expect(located("{preset: rehearsal}").template).toBeUndefined();
   });
 
   test("secrets are the files of this stack alone", () => {

@@ -190,6 +190,26 @@ describe("the run", () => {
     ]);
   });
 
+  test("of a chat template in a file: it is mounted read-only and named by its path in the container", () => {
+    const { run } = plan({
+      settings: { training: { set: { chat_template: "mine.jinja", lora_r: 8 } } },
+      template: { kind: "host", path: "/project/mine.jinja", exists: true },
+    });
+    const command = run?.workload.command;
+    expect(command).toEqual(expect.arrayContaining(["--set=chat_template=/template.jinja", "--set=lora_r=8"]));
+    expect(run?.workload.mounts).toContainEqual({
+      kind: "host",
+      source: "/project/mine.jinja",
+      path: "/template.jinja",
+    });
+  });
+
+  test("a chat template that is not there is told", () => {
+    const template = { kind: "host", path: "/project/mine.jinja", exists: false } as const;
+    const problems = problemsOf(() => plan({ template }));
+    expect(problems).toMatchObject([{ path: "training.set.chat_template", value: "/project/mine.jinja" }]);
+  });
+
   test("of the hub's model and data: nothing is mounted", () => {
     const { run } = plan({
       settings: { training: { model: "google/gemma-2-2b", data: "hub:org/set" } },

@@ -7,6 +7,8 @@ import type { ImageReference, Mount, VolumeName, Workload, WorkloadName } from "
 export interface Resolver {
   readonly image: (reference: ImageReference) => Input<string>;
   readonly volume: (name: VolumeName) => Input<string>;
+  /** `NAME=value` for a container's environment, of a value that is known late. */
+  readonly variable: (name: string, value: Input<string>) => Input<string>;
 }
 
 export interface Naming {
@@ -61,8 +63,11 @@ export function renderService(workload: Workload, naming: Naming, resolve: Resol
 /** A run: it may exit, and stays where it is, its logs readable. */
 export function renderRun(workload: Workload, run: string, naming: Naming, resolve: Resolver): docker.ContainerArgs {
   const labels = { [LABELS.run]: run, [LABELS.specification]: specificationOf(workload) };
+  const image = resolve.image(workload.image);
   return {
     ...renderWorkload(workload, naming, resolve, labels),
+    // A container cannot know its image by itself, and a run writes down what it was made with.
+    envs: [...environmentOf(workload), resolve.variable("TUNESTACK_IMAGE_DIGEST", image)],
     restart: workload.restart,
     // A crash is resumed from the newest checkpoint; a mistake fails the same way each time.
     maxRetryCount: 2,
@@ -80,9 +85,7 @@ function renderWorkload(
     name: containerName(naming, workload.name),
     image: resolve.image(workload.image),
     ...(workload.command === undefined ? {} : { command: [...workload.command] }),
-    envs: Object.entries(workload.environment)
-      .map(([key, value]) => `${key}=${value}`)
-      .sort(),
+    envs: environmentOf(workload),
     labels: renderLabels({ ...labels, [LABELS.owner]: naming.owner, [LABELS.service]: workload.name }),
     mounts: workload.mounts.map((mount) => renderMount(mount, resolve)),
     ports: workload.ports.map(({ container, host }) => ({
@@ -98,6 +101,12 @@ function renderWorkload(
     ...renderLimits(workload),
     ...renderHardening(workload),
   };
+}
+
+function environmentOf(workload: Workload): string[] {
+  return Object.entries(workload.environment)
+    .map(([key, value]) => `${key}=${value}`)
+    .sort();
 }
 
 function renderLabels(labels: Readonly<Record<string, string>>): { label: string; value: string }[] {

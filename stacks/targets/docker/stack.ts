@@ -128,5 +128,6 @@ function resolver(image: TunestackImage, volumes: ReadonlyMap<VolumeName, docker
       if (declared === undefined) throw new Error(`the plan mounts a volume that it does not declare: ${volume}`);
       return declared.name;
     },
+    variable: (name, value) => pulumi.interpolate`${name}=${value}`,
   };
 }
