@@ -41,6 +41,7 @@ DEFAULTS: Final[Mapping[str, Value]] = {
     "lora_alpha": 32,
     "lora_dropout": 0.05,
     "lora_target_modules": "all-linear",
+    "on_oom": "halve",
     "memory_check": "refuse",
     "device": "auto",
     "seed": 42,

@@ -69,7 +69,27 @@ def write_record(folder: Path, resolved: Resolved, origin: Origin) -> None:
         "versions": _versions(),
         "git_commit": os.environ.get("TUNESTACK_GIT_COMMIT"),
         "image_digest": os.environ.get("TUNESTACK_IMAGE_DIGEST"),
+        "halvings": halvings(folder),
     }
+    _write(folder, content)
+
+
+def halvings(folder: Path) -> list[dict[str, int]]:
+    """When memory ran out: optimiser step, and from then on the sequences in a pass and the passes in a step."""
+    try:
+        noted = json.loads((folder / RUN_FILE).read_text(encoding="utf-8")).get("halvings")
+    except (OSError, ValueError, AttributeError):
+        return []
+    return noted if isinstance(noted, list) else []
+
+
+def add_halving(folder: Path, halving: Mapping[str, int]) -> None:
+    """Notes in the run's record that its passes have become smaller."""
+    content = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    _write(folder, content | {"halvings": [*halvings(folder), dict(halving)]})
+
+
+def _write(folder: Path, content: Mapping[str, object]) -> None:
     aside = folder / f".{RUN_FILE}.partial"
     aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     aside.replace(folder / RUN_FILE)

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,10 +21,18 @@ from tunestack_train.evaluation import Split, best_of, hold_out
 from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss, read_metrics
 from tunestack_train.manifest import checkpoint_step, complete_checkpoints, newest_complete, problems
 from tunestack_train.model import load_base, load_tokenizer, locate_model
-from tunestack_train.out_of_memory import out_of_memory_named
+from tunestack_train.out_of_memory import SmallerParts, out_of_memory_named
 from tunestack_train.presets import REHEARSAL_MODEL
 from tunestack_train.progress import Console
-from tunestack_train.record import RUN_FILE, Origin, require_same, require_same_model, write_record
+from tunestack_train.record import (
+    RUN_FILE,
+    Origin,
+    add_halving,
+    halvings,
+    require_same,
+    require_same_model,
+    write_record,
+)
 from tunestack_train.resolve import Resolved
 from tunestack_train.secret_files import read_secret
 from tunestack_train.settings import NO_EVAL_DATA, RunConfig
@@ -34,6 +43,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tunestack_train.data.token_set import TokenSet
+    from tunestack_train.trainer import RunTrainer
 
 _ADAPTER_FILES: Final = (
     "adapter_model.safetensors",
@@ -176,6 +186,7 @@ class Run:
             device,
             add_inputs=lambda folder: _add_inputs(folder, self.folder, config),
         )
+        self._let_halve(trainer)
         resume_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         if checkpoint:
             self.console.say(f"going on after step {resume_step} ({checkpoint})")
@@ -201,6 +212,27 @@ class Run:
         held_out = tokenise(data, tokenizer, model_folder, config.max_length, self.cache)
         self.console.say(f"evaluation: {held_out.counts.examples} examples of {data.source}")
         return Split(tokens.dataset(), held_out.dataset())
+
+    def _let_halve(self, trainer: "RunTrainer") -> None:
+        config = self.config
+        if config.on_oom != "halve":
+            return
+        effective = config.per_device_train_batch_size * config.gradient_accumulation_steps
+
+        def on_halved(step: int, size: int) -> None:
+            passes = ceil(config.per_device_train_batch_size / size) * config.gradient_accumulation_steps
+            changed = {"per_device_train_batch_size": size, "gradient_accumulation_steps": passes}
+            self.console.say(
+                f"note: memory ran out in step {step + 1}; it is done again in {passes} passes of {size} sequences, "
+                f"and the run goes on so: {effective} sequences in a step as before. The settings for the next run: "
+                + " ".join(f"--set {key}={value}" for key, value in changed.items())
+            )
+            add_halving(self.folder, {"step": step + 1, **changed})
+            self.status.update(**changed)
+
+        earlier = [each["per_device_train_batch_size"] for each in halvings(self.folder)]
+        size = min([config.per_device_train_batch_size, *earlier])
+        trainer.smaller_parts = SmallerParts(size, on_halved)
 
     def _model_folder(self, data: TrainingData) -> Path:
         config = self.config

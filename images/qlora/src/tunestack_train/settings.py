@@ -53,6 +53,7 @@ class RunConfig:
     lora_alpha: int
     lora_dropout: float
     lora_target_modules: str
+    on_oom: str
     memory_check: str
     device: str
     seed: int
@@ -138,6 +139,13 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "lora_dropout": real("share of the adapter's inputs dropped in training", 0, 0.99),
     "lora_target_modules": text(
         "layers that get an adapter", r"all-linear|\w+(,\w+)*", "all-linear, or names of modules separated by commas"
+    ),
+    "on_oom": choice(
+        "what is done when memory runs out in a step: halve does the step again in passes of half as many sequences "
+        "and goes on so, the effective batch staying as it is; stop ends the run",
+        "halve",
+        "stop",
+        changes_result=False,
     ),
     "memory_check": choice(
         "what is done with a run whose memory, by the estimate, exceeds the device's: refuse, or warn and start",

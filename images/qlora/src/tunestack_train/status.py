@@ -48,6 +48,8 @@ class Status:
     eta_seconds: float | None = None
     gpu_memory_bytes: int | None = None
     device: str | None = None
+    per_device_train_batch_size: int | None = None
+    gradient_accumulation_steps: int | None = None
     predicted_memory_bytes: int | None = None
     predicted_seconds: float | None = None
     updated_at: str | None = None

@@ -27,6 +27,8 @@ from tunestack_train.stop import StopSignal
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerControl, TrainerState, TrainingArguments
 
+    from tunestack_train.out_of_memory import Batch, SmallerParts
+
 
 class RunTrainer(SFTTrainer):
     """Writes each checkpoint aside, with what `add_inputs` puts beside the weights, and renames it into place."""
@@ -46,6 +48,9 @@ class RunTrainer(SFTTrainer):
         self._add_inputs = add_inputs
         self._writing_to: Path | None = None
         self._held_out = split.held_out
+        self.smaller_parts: SmallerParts | None = None
+        """Set it to let passes become smaller when memory runs out."""
+        self._tokens_before = (-1, 0)
         super().__init__(
             model=model,
             args=_arguments(config, run_folder, device),
@@ -71,6 +76,27 @@ class RunTrainer(SFTTrainer):
             self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def training_step(self, model: torch.nn.Module, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        # The parts of a pass add up to it only where the loss is divided by the tokens of the whole step. Several
+        # processes must all do as many backward passes, so one of them cannot do more by itself.
+        if self.smaller_parts is None or num_items_in_batch is None or self.accelerator.num_processes > 1:
+            return self._one_pass(model, inputs, num_items_in_batch)
+        if self._tokens_before[0] != self.state.global_step:
+            self._tokens_before = (self.state.global_step, self._total_train_tokens)
+
+        def reset() -> None:
+            model.zero_grad()
+            self._total_train_tokens = self._tokens_before[1]
+
+        def one_pass(part: "Batch") -> torch.Tensor:
+            return self._one_pass(model, part, num_items_in_batch)
+
+        return self.smaller_parts.run(self.state.global_step, inputs, one_pass, reset)
+
+    def _one_pass(self, model: torch.nn.Module, inputs: "Batch", num_items_in_batch: Any) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+        return loss
 
     def _get_output_dir(self, trial: object) -> str:
         return str(self._writing_to) if self._writing_to else str(super()._get_output_dir(trial))
