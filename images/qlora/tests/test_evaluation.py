@@ -170,3 +170,18 @@ def test_the_loss_is_that_of_the_adapter_on_what_was_held_out(workplace: Workpla
     metrics = read_metrics(workplace.folders.logs / "held-out-loss" / "metrics.jsonl")
     found = [entry["eval_loss"] for entry in metrics if "eval_loss" in entry][-1]
     assert found == pytest.approx(total / tokens, rel=1e-4)
+
+
+def test_the_time_of_an_evaluation_counts_neither_for_speed_nor_for_what_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tunestack_train import trainer
+
+    clock = iter([0.0, 0.0, 10.0, 60.0, 60.0])
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: next(clock))
+    pace = trainer.Pace()
+    pace.start(0)
+    assert pace.interval(1000.0) == 100  # ten seconds
+    pace.leave_out(40.0)
+    assert pace.interval(2000.0) == 100  # fifty seconds, forty of them spent on evaluation
+    assert pace.seconds_left(10, 20) == 20

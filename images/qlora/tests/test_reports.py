@@ -173,6 +173,9 @@ def test_a_line_of_progress_says_what_is_known() -> None:
     )
     assert describe(known) == "step 12/30  loss 5.1324  lr 2.00e-04  12,504 tokens/s  ETA 1:02:03  3.0 GiB"
     assert describe(Status("r", "p", "m", "now", step=12)) == "step 12"
+    assert (
+        describe(Status("r", "p", "m", "now", step=12, loss=2.5, eval_loss=3.0)) == "step 12  loss 2.5000  eval 3.0000"
+    )
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (600, "10:00"), (3600, "1:00:00")])

@@ -11,6 +11,7 @@ def describe(status: Status) -> str:
     parts = [
         steps,
         None if status.loss is None else f"loss {status.loss:.4f}",
+        None if status.eval_loss is None else f"eval {status.eval_loss:.4f}",
         None if status.learning_rate is None else f"lr {status.learning_rate:.2e}",
         None if status.tokens_per_second is None else f"{status.tokens_per_second:,.0f} tokens/s",
         None if status.eta_seconds is None else f"ETA {duration(status.eta_seconds)}",

@@ -72,7 +72,9 @@ class RunTrainer(SFTTrainer):
         if self._held_out is None:
             return {}
         with evaluating(self):
+            began = time.monotonic()
             metrics = {EVAL_LOSS: held_out_loss(self, self._held_out, self.args.per_device_train_batch_size)}
+            metrics["eval_runtime"] = time.monotonic() - began
             self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -168,6 +170,7 @@ class Watcher(TrainerCallback):
     ) -> None:
         if logs and EVAL_LOSS in logs:
             self._on_evaluation(float(logs[EVAL_LOSS]), state.global_step)
+            self._pace.leave_out(float(logs["eval_runtime"]))
         if not logs or "loss" not in logs:
             return
         speed = self._pace.interval(logs.get("num_tokens"))
@@ -226,6 +229,11 @@ class Pace:
             return None
         fresh, self._tokens = tokens - self._tokens, tokens
         return fresh / seconds
+
+    def leave_out(self, seconds: float) -> None:
+        """Time that went by without training."""
+        self._began += seconds
+        self._interval_began += seconds
 
     def seconds_left(self, step: int, max_steps: int) -> float | None:
         done = step - self._first_step
