@@ -1,0 +1,144 @@
+"""An experiment that this runner has: its claim, its processes, and what becomes of both."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from tunestack_train.experiments.board import Attempt, Change, Item
+from tunestack_train.experiments.devices import Gpu
+from tunestack_train.experiments.execution import Execution
+from tunestack_train.experiments.json_text import indented
+from tunestack_train.experiments.positions import Json
+from tunestack_train.experiments.results import (
+    LOG,
+    LOG_BYTES_IN_GIT,
+    RESULTS,
+    files_for_git,
+    hostname,
+    metrics_of_command,
+    metrics_of_run,
+    now,
+    size_of,
+    write_atomically,
+)
+
+MOST_LOST: Final = 3
+_CLAIM_LOG_BYTES: Final = 16 << 10
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Who runs: as claims and results name it. `instance` tells apart two runners that were given one name."""
+
+    name: str
+    instance: str
+    image_digest: str | None
+
+
+@dataclass
+class Held:
+    """`claim` is the commit of the claim on the server; `attempted` those of pushes whose answer was never seen."""
+
+    item: Item
+    runner: Runner
+    commit: str
+    attempt: Attempt
+    gpus: tuple[Gpu, ...]
+    claim: str
+    lease: float
+    attempted: set[str] = field(default_factory=set)
+    beat: int = 0
+    execution: Execution | None = None
+    change: Change | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
+    results: dict[str, Json] = field(default_factory=dict)
+    began: float = field(default_factory=time.time)
+
+    @property
+    def number(self) -> int:
+        number = self.attempt["number"]
+        return number if isinstance(number, int) else 0
+
+    def claim_files(self) -> dict[str, bytes]:
+        """What the claim's commit holds."""
+        return claim_files(self.item.name, self.runner, self.attempt, self.beat, self.lease, self.gpus) | {
+            LOG: self.execution.log.tail(_CLAIM_LOG_BYTES) if self.execution else b""
+        }
+
+    def conclude(self) -> OSError | None:
+        """Turns the end of the processes into status, results and files. Returns why results could not be kept here."""
+        execution = self.execution
+        if execution is None or execution.ending is None:
+            raise AssertionError("it has not ended")
+        ending = execution.ending
+        attempt = self.attempt | {"ended_at": now()}
+        if ending.exit_code is not None:
+            attempt["exit_code"] = ending.exit_code
+        if ending.message is not None:
+            attempt["message"] = ending.message
+        status = ending.status
+        if status is None:
+            status = "pending"
+            attempt.setdefault("message", f"given back by {self.runner.name}")
+        elif status in {"failed", "timeout", "error"}:
+            failures = self.item.count("failures") + 1 if self.item.count("failures") <= self.item.retries else 1
+            attempt["failures"] = failures
+            status = "pending" if failures <= self.item.retries else status
+        self.change = Change(status, attempt, self.item.entry)
+        self.results = self._results(ending.status or "returned", ending.seconds, attempt)
+        failure: OSError | None = None
+        try:
+            write_atomically(execution.output / RESULTS, indented(self.results) + "\n")
+        except OSError as error:
+            failure = error
+        self.files = files_for_git(self.item.name, self.results, execution.log.tail(LOG_BYTES_IN_GIT), execution.output)
+        return failure
+
+    def _results(self, status: str, seconds: float, attempt: Attempt) -> dict[str, Json]:
+        execution = self.execution
+        if execution is None:
+            raise AssertionError("it was not started")
+        size, count = size_of(execution.output)
+        command = execution.job.command
+        metrics = metrics_of_command(execution.output, self.began)
+        return {
+            "schema": 1,
+            "name": self.item.name,
+            "status": status,
+            "attempt": self.number,
+            "exit_code": attempt.get("exit_code"),
+            "message": attempt.get("message"),
+            "started_at": attempt.get("started_at"),
+            "ended_at": attempt.get("ended_at"),
+            "seconds": round(seconds, 3),
+            "commit": self.commit,
+            "image_digest": self.runner.image_digest,
+            "runner": self.runner.name,
+            "host": hostname(),
+            "gpus": [dict(gpu.as_dict()) for gpu in self.gpus],
+            "command": execution.log.shown(command if isinstance(command, str) else " ".join(command)),
+            "matrix": dict(self.item.values) if self.item.parent else None,
+            "metrics": metrics_of_run(self.item.name) if metrics is None and self.item.is_run else metrics,
+            "outputs": str(execution.output),
+            "outputs_bytes": size,
+            "outputs_files": count,
+        }
+
+
+def claim_files(
+    name: str, runner: Runner, attempt: Attempt, beat: int, lease: float, gpus: tuple[Gpu, ...]
+) -> dict[str, bytes]:
+    """`claim.json` as the files of a commit."""
+    content: dict[str, Json] = {
+        "schema": 1,
+        "experiment": name,
+        "runner": runner.name,
+        "instance": runner.instance,
+        "host": hostname(),
+        "attempt": attempt["number"],
+        "beat": beat,
+        "lease_seconds": lease,
+        "started_at": attempt["started_at"],
+        "gpus": [dict(gpu.as_dict()) for gpu in gpus],
+    }
+    return {"claim.json": f"{indented(content)}\n".encode()}

@@ -1,0 +1,40 @@
+"""The settings of a runner."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+DEFAULT_BRANCH: Final = "gpu-experiments"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A runner, fully resolved. Durations in seconds, sizes in bytes.
+
+    `state` is the runner's own folder (repository, worktrees), `outputs` where results stay. `image_digest` and `link`
+    go into results and messages.
+    """
+
+    url: str
+    state: Path
+    outputs: Path
+    branch: str = DEFAULT_BRANCH
+    name: str | None = None
+    poll: float = 60.0
+    lease: float = 300.0
+    grace: float = 30.0
+    gpus: str = "auto"
+    cpu_places: int = 1
+    gpus_on_cpu: bool = False
+    once: bool = False
+    most_log_bytes: int = 64 << 20
+    least_free_bytes: int = 1 << 30
+    secrets: Path = Path("/run/secrets")
+    user: str = "x-access-token"
+    image_digest: str | None = None
+    link: str | None = None
+
+    @property
+    def heartbeat(self) -> float:
+        """Seconds between heartbeats: four may be lost before the lease ends."""
+        return self.lease / 5
