@@ -16,11 +16,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import nn
 from torch import zeros as zeros_by_name
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from tunestack_train.gpu import mock
 from tunestack_train.gpu.mock.activation import active_simulation
+from tunestack_train.gpu.mock.operations import Operations
 from tunestack_train.gpu.mock.simulation import NotSimulatedError, Simulation
 
 SOURCES = Path(__file__).parent.parent / "src"
@@ -422,7 +424,8 @@ def test_a_mode_that_was_left_on_within_stays_on() -> None:
     counter = FlopCounterMode(display=False)
     with mock.simulate_cuda(notice=quiet):
         counter.__enter__()
-    assert torch._C._len_torch_dispatch_stack() == 1
+    (left,) = _get_current_dispatch_mode_stack()
+    assert not isinstance(left, Operations)
     counter.__exit__(None, None, None)
     assert torch._C._len_torch_dispatch_stack() == 0
 
