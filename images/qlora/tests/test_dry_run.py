@@ -100,7 +100,7 @@ def test_samples_tokens_and_what_is_left_out(tmp_path: Path, capsys: pytest.Capt
 
 def test_the_report_for_machines_says_the_same(capsys: pytest.CaptureFixture[str], workplace: Workplace) -> None:
     report = reported(capsys, workplace.data)
-    assert list(report) == ["config", "sources", "model", "data", "samples", "tokens", "error"]
+    assert list(report) == ["config", "sources", "model", "data", "samples", "tokens", "memory", "error"]
     tokens, samples = report["tokens"], report["samples"]
     assert isinstance(tokens, dict)
     assert isinstance(samples, dict)
