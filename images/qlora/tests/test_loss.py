@@ -122,7 +122,10 @@ def tiny(model_type: str, **changes: Any) -> Any:
         "attn_implementation": "eager",
     }
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **sizes, **layers, **tokens, **changes))
+    merged: dict[str, Any] = {**sizes, **layers, **tokens, **changes}
+    attention = merged.pop("attn_implementation")
+    config = AutoConfig.for_model(model_type, **merged)
+    return AutoModelForCausalLM.from_config(config, attn_implementation=attention)
 
 
 MODELS: dict[str, dict[str, Any]] = {

@@ -113,9 +113,6 @@ def test_a_custom_run_needs_a_model_and_data() -> None:
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
-    (packing,) = problems("gemma-2b", Layer("test", {"data": "d", "packing": True}))
-    assert packing.remedy == "set per_device_train_batch_size=1 and gradient_accumulation_steps=16"
-    assert settings("gemma-2b", packing=True, per_device_train_batch_size=1).packing
     (half,) = problems("gemma-2b", Layer("test", {"data": "d", "precision": "fp16", "device": "cpu"}))
     assert half.path == "precision"
 

@@ -1,6 +1,8 @@
 """Real runs of the rehearsal: what they leave, and that one which was cut off ends where an unbroken one does."""
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -247,7 +249,7 @@ def test_a_full_disk_in_mid_run_keeps_the_checkpoints_that_are_there(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}, "packed"),
+        ({"packing": True, "dataloader_workers": "1"}, "packed"),
         ({"max_steps": 0, "num_train_epochs": 0.1, "load_in_4bit": False, "precision": "float32"}, "whole weights"),
         ({"optim": "adamw_torch", "lora_target_modules": "q_proj,v_proj", "lora_r": 4}, "other optimiser and layers"),
     ],
@@ -322,3 +324,15 @@ def test_a_request_to_stop_saves_and_logs_at_the_next_step(workplace: Workplace)
     stop.requested = True
     watcher.on_step_end(arguments, state, control)
     assert all(vars(control).values())
+
+
+def test_a_packed_run_goes_on_where_it_was_stopped(workplace: Workplace) -> None:
+    settings: dict[str, Value] = {"packing": True, "max_steps": 4, "save_steps": 2, "max_length": 128}
+    whole, said = workplace.run_here("packed-whole", **settings)
+    assert re.search(r"packing: [\d,]+ examples in [\d,]+ rows of 128, \d+\.\d% padding; 4 steps are", said)
+    halves, _ = workplace.run_here("packed-halves", **settings)
+    shutil.rmtree(halves.adapter)
+    shutil.rmtree(halves.adapter.parent / "checkpoint-4")
+    again, _ = workplace.run_here("packed-halves", **settings)
+    assert weights(again) == weights(whole)
+    assert losses(workplace, "packed-halves") == losses(workplace, "packed-whole")

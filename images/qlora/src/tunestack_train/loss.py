@@ -9,28 +9,24 @@ Importing this imports torch.
 """
 
 import functools
-import math
 import types
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 
+from tunestack_train import loss_chunks
 from tunestack_train.data.tokens import IGNORED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_CHUNK_BYTES: Final = {"cuda": 512 << 20}
-_CHUNK_BYTES_ELSEWHERE: Final = 64 << 20
 _PROBE_TOKENS: Final = 16
-# In bf16 both ways round alike, but not always in the same order; a factor or a cap that is missed is far beyond it.
-_PROBE_TOLERANCE: Final = 1e-3
+# As a share of the largest logit. Rounding to bf16 stays below it; a factor or a cap that is missed does not.
+_PROBE_TOLERANCE: Final = 0.02
 
 
-@dataclass
-class LossSums:
+class LossSums(NamedTuple):
     """What one forward pass gives: scalar tensors, each a scalar tensor, summed over the tokens that are learnt.
 
     `loss` in nats carries the gradient; `entropy` in nats is that of the predicted distributions; `correct` counts the
@@ -62,14 +58,12 @@ def linear_cross_entropy(
     flat = hidden.reshape(-1, hidden.shape[-1])
     targets = labels.reshape(-1).to(flat.device)
     learnt = (targets != IGNORED).nonzero().squeeze(1)
-    if chunk_tokens is None:
-        chunk_tokens = max(1, _CHUNK_BYTES.get(flat.device.type, _CHUNK_BYTES_ELSEWHERE) // (4 * weight.shape[0]))
     loss, entropy, correct = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         flat.index_select(0, learnt),
         weight,
         bias,
         targets.index_select(0, learnt),
-        _Projection(softcap, scale, chunk_tokens),
+        _Projection(softcap, scale, chunk_tokens or loss_chunks.chunk_tokens(flat.device.type, weight.shape[0])),
     )
     return LossSums(loss, entropy, correct, torch.tensor(learnt.numel(), device=flat.device))
 
@@ -106,6 +100,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             # Through autocast, as the model's own output layer goes.
             product = torch.nn.functional.linear(hidden[chunk], weight, bias)
             dtype, logits = product.dtype, product.to(exact)
+            del product  # where it is another one than `logits`, it is not needed any more
             probabilities = _add_chunk(logits, targets[chunk], projection, sums)
             if not (want_hidden or want_weight or want_bias):
                 continue
@@ -203,7 +198,7 @@ def add_loss_sums(model: "PreTrainedModel") -> bool:
     def whole(*args: Any, labels: torch.Tensor, **kwargs: Any) -> LossSums:
         return cross_entropy_of_logits(whole_forward(*args, **kwargs).logits[:, :-1], labels[:, 1:])
 
-    chunked = _agree(model, in_chunks, whole)
+    chunked = _knows_logits(model, softcap, scale)
     sums = in_chunks if chunked else whole
 
     # The signature stays: peft and generate() look at it.
@@ -215,17 +210,23 @@ def add_loss_sums(model: "PreTrainedModel") -> bool:
     return chunked
 
 
-def _agree(model: "PreTrainedModel", *ways: Callable[..., LossSums]) -> bool:
-    if not isinstance(model.get_output_embeddings(), torch.nn.Linear):
+def _knows_logits(model: "PreTrainedModel", softcap: float | None, scale: float) -> bool:
+    """Whether a few tokens' logits, as the loss in chunks takes them, are those that the model itself gives."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear):
         return False  # an adapter, or an output layer of the model's own making
-    device = next(model.parameters()).device
+    device = head.weight.device
     ids = (torch.arange(1, 1 + _PROBE_TOKENS, device=device) % model.config.get_text_config().vocab_size).unsqueeze(0)
-    losses: list[float] = []
-    for way in ways:
+    outputs: list[torch.Tensor] = []
+    for part in (model.base_model, model):
         with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(0)  # dropout
-            losses.append(way(input_ids=ids, labels=ids, use_cache=False).loss.item())
-    return math.isclose(*losses, rel_tol=_PROBE_TOLERANCE)
+            output = part(input_ids=ids, use_cache=False)
+        outputs.append(output.last_hidden_state if part is model.base_model else output.logits.float())
+    hidden, theirs = outputs
+    logits = torch.nn.functional.linear(hidden, head.weight, head.bias).float() * scale
+    ours = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+    return bool((ours - theirs).abs().max() <= _PROBE_TOLERANCE * theirs.abs().max())
 
 
 def _logit_shape(model: "PreTrainedModel") -> tuple[float | None, float]:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tunestack_train.attention import choose_attention
 from tunestack_train.device import Device
 from tunestack_train.errors import DiskFullError, ModelUnavailableError
+from tunestack_train.kernels import use_liger
 from tunestack_train.settings import RunConfig
 
 if TYPE_CHECKING:
@@ -211,9 +213,15 @@ def load_tokenizer(folder: Path, model: str) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_base(folder: Path, config: RunConfig, device: Device) -> "PreTrainedModel":
-    """The base model on the device, in 4 bits unless the config says otherwise, ready for SFTTrainer to add LoRA."""
-    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+def load_base(
+    folder: Path, config: RunConfig, device: Device, say: Callable[[str], None] = lambda _: None
+) -> "PreTrainedModel":
+    """The base model on the device, in 4 bits unless the config says otherwise, ready for SFTTrainer to add LoRA.
+
+    `say` is told which kernels were chosen. Raises SettingsError when those that are set cannot be had or would train
+    wrongly.
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     dtype = torch_dtype(config.precision)
     quantisation = BitsAndBytesConfig(
@@ -223,11 +231,11 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> "PreTrainedMod
         bnb_4bit_compute_dtype=dtype,
     )
     try:
-        model_type = AutoConfig.from_pretrained(folder).model_type
+        attention = choose_attention(config.attn_implementation, folder, device, config.precision)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            attn_implementation=attention_of(config.attn_implementation, model_type),
+            attn_implementation=attention.name,
             device_map={"": device.torch_name},
             **({"quantization_config": quantisation} if config.load_in_4bit else {}),
         )
@@ -238,6 +246,8 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> "PreTrainedMod
         ) from error
     model.config.use_cache = False
     _keep_weights_as_loaded(model)
+    liger = use_liger(model, config.liger, device)
+    say(f"attention: {attention.name} ({attention.reason}); Liger's kernels: {liger}")
     return model
 
 
@@ -245,14 +255,6 @@ def torch_dtype(precision: str) -> "torch.dtype":
     import torch
 
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}[precision]
-
-
-def attention_of(wanted: str, model_type: str) -> str:
-    """The attention that transformers is asked for, where `wanted` may be `auto`."""
-    # Gemma 2 caps its attention scores, which PyTorch's own kernel cannot; transformers refuses it.
-    if wanted != "auto":
-        return wanted
-    return "eager" if model_type == "gemma2" else "sdpa"
 
 
 def _keep_weights_as_loaded(model: "PreTrainedModel") -> None:

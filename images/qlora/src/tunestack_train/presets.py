@@ -34,6 +34,8 @@ DEFAULTS: Final[Mapping[str, Value]] = {
     "precision": "bf16",
     "gradient_checkpointing": True,
     "attn_implementation": "auto",
+    "liger": "auto",
+    "dataloader_workers": "auto",
     "load_in_4bit": True,
     "bnb_4bit_quant_type": "nf4",
     "bnb_4bit_use_double_quant": True,

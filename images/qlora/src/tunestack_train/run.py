@@ -180,13 +180,14 @@ class Run:
         trainer = RunTrainer(
             config,
             self.folder,
-            load_base(model_folder, config, device),
+            load_base(model_folder, config, device, self.console.say),
             tokenizer,
             self._split(tokens, tokenizer, model_folder),
             device,
             add_inputs=lambda folder: _add_inputs(folder, self.folder, config),
         )
         self._let_halve(trainer)
+        self.console.say(trainer.course)
         resume_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         if checkpoint:
             self.console.say(f"going on after step {resume_step} ({checkpoint})")

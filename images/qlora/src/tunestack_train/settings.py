@@ -46,6 +46,8 @@ class RunConfig:
     precision: str
     gradient_checkpointing: bool
     attn_implementation: str
+    liger: str
+    dataloader_workers: str
     load_in_4bit: bool
     bnb_4bit_quant_type: str
     bnb_4bit_use_double_quant: bool
@@ -109,7 +111,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "steps between evaluations, beside those before each checkpoint", 0, 10_000_000, changes_result=False
     ),
     "max_length": whole("longest sequence in tokens; longer ones are cut at the end", 8, 1 << 20),
-    "packing": flag("put several examples into one sequence, without attention across them"),
+    "packing": flag("put several examples into one sequence of max_length, without attention across them"),
     "max_steps": whole("optimiser steps; 0 trains num_train_epochs instead", 0, 10_000_000),
     "num_train_epochs": real("passes over the data when max_steps is 0", 0, 10_000, above_least=True),
     "per_device_train_batch_size": whole("sequences in one forward pass on each device", 1, 4096),
@@ -125,11 +127,25 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "precision": choice("number format of the computation", "bf16", "fp16", "float32"),
     "gradient_checkpointing": flag("compute activations twice in order to keep fewer of them in memory"),
     "attn_implementation": choice(
-        "attention kernels; auto takes eager for Gemma 2 and sdpa otherwise",
+        "attention kernel; auto takes the fastest that computes what the model asks for on this device",
         "auto",
         "eager",
         "sdpa",
         "flash_attention_2",
+        "flex_attention",
+    ),
+    "liger": choice(
+        "Liger's fused kernels for norms, activations and position embeddings; auto takes them where they can be "
+        "compiled: on CUDA with a C compiler",
+        "auto",
+        "on",
+        "off",
+    ),
+    "dataloader_workers": text(
+        "processes that prepare the next batches; auto takes 2 on CUDA and none elsewhere",
+        r"auto|\d{1,2}",
+        "auto, or a whole number from 0 to 99",
+        changes_result=False,
     ),
     "load_in_4bit": flag("quantise the base model to 4 bits (QLoRA); false trains LoRA on the whole weights"),
     "bnb_4bit_quant_type": choice("4-bit number format", "nf4", "fp4"),
@@ -198,22 +214,6 @@ def contradictions(values: Mapping[str, Value]) -> list[Problem]:
                 str(values["eval_share"]),
                 f"together with eval_data = {values['eval_data']} there would be two sets to evaluate on",
                 f"set eval_share=0, or eval_data={NO_EVAL_DATA}",
-            )
-        )
-    if (
-        values["packing"]
-        and values["per_device_train_batch_size"] != 1
-        and values["attn_implementation"] != "flash_attention_2"
-    ):
-        size = values["per_device_train_batch_size"]
-        accumulation = values["gradient_accumulation_steps"]
-        problems.append(
-            Problem(
-                "packing",
-                "true",
-                f"with per_device_train_batch_size = {size} all {size} packed sequences become one, and the memory of "
-                "attention grows with the square of its length",
-                f"set per_device_train_batch_size=1 and gradient_accumulation_steps={int(size) * int(accumulation)}",
             )
         )
     return problems

@@ -13,12 +13,13 @@ import torch
 from peft import LoraConfig
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
 from tunestack_train import checkpoints
+from tunestack_train.batches import Collator, describe_course, training_rows
 from tunestack_train.device import Device, memory_in_use
 from tunestack_train.evaluation import EVAL_LOSS, Split
 from tunestack_train.evaluator import EvaluateAtCheckpoints, evaluating, held_out_loss
+from tunestack_train.learning import LearningTrainer, Tally
 from tunestack_train.logs import MetricsLog
 from tunestack_train.settings import RunConfig
 from tunestack_train.status import Status, StatusFile, saved
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from tunestack_train.out_of_memory import Batch, SmallerParts
 
 
-class RunTrainer(SFTTrainer):
+class RunTrainer(LearningTrainer):
     """Writes each checkpoint aside, with what `add_inputs` puts beside the weights, and renames it into place."""
 
     def __init__(
@@ -50,14 +51,18 @@ class RunTrainer(SFTTrainer):
         self._held_out = split.held_out
         self.smaller_parts: SmallerParts | None = None
         """Set it to let passes become smaller when memory runs out."""
-        self._tokens_before = (-1, 0)
+        self._figures_before = (-1, Tally())
+        flatten = model.config._attn_implementation == "flash_attention_2"
+        rows = training_rows(split.training, config)
         super().__init__(
             model=model,
             args=_arguments(config, run_folder, device),
-            train_dataset=split.training,
+            data_collator=Collator(int(tokenizer.pad_token_id or 0), flatten=flatten),
+            train_dataset=rows,
             processing_class=tokenizer,
             peft_config=_lora(config),
         )
+        self.course = describe_course(rows, split.training, config, self.accelerator.num_processes)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         if split.held_out is not None:
@@ -84,12 +89,12 @@ class RunTrainer(SFTTrainer):
         # processes must all do as many backward passes, so one of them cannot do more by itself.
         if self.smaller_parts is None or num_items_in_batch is None or self.accelerator.num_processes > 1:
             return self._one_pass(model, inputs, num_items_in_batch)
-        if self._tokens_before[0] != self.state.global_step:
-            self._tokens_before = (self.state.global_step, self._total_train_tokens)
+        if self._figures_before[0] != self.state.global_step:
+            self._figures_before = (self.state.global_step, self.tallies["train"])
 
         def reset() -> None:
             model.zero_grad()
-            self._total_train_tokens = self._tokens_before[1]
+            self.tallies["train"] = self._figures_before[1]
 
         def one_pass(part: "Batch") -> torch.Tensor:
             return self._one_pass(model, part, num_items_in_batch)
@@ -281,12 +286,11 @@ def _arguments(config: RunConfig, run_folder: Path, device: Device) -> SFTConfig
         seed=config.seed,
         data_seed=config.seed,
         use_cpu=device.kind == "cpu",
-        dataloader_pin_memory=device.kind == "cuda",
-        # Examples come tokenised, labelled and cut; only packing is left to TRL.
-        max_length=config.max_length if config.packing else None,
-        packing=config.packing,
-        packing_strategy="bfd",
-        dataset_kwargs=None if config.packing else {"skip_prepare_dataset": True},
+        **_loading(config, device),
+        # Examples come tokenised, labelled, cut and packed.
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
         logging_steps=config.logging_steps,
         logging_nan_inf_filter=False,
         save_strategy="steps",
@@ -294,3 +298,19 @@ def _arguments(config: RunConfig, run_folder: Path, device: Device) -> SFTConfig
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def _loading(config: RunConfig, device: Device) -> dict[str, Any]:
+    """Batches are made by other processes and copied from pinned memory while the GPU computes.
+
+    A CPU computes longer than a batch takes to make, and has no cores to spare.
+    """
+    cuda = device.kind == "cuda"
+    workers = int(config.dataloader_workers.replace("auto", "2" if cuda else "0"))
+    ahead = {"dataloader_prefetch_factor": 2, "dataloader_persistent_workers": True} if workers else {}
+    return {
+        "dataloader_num_workers": workers,
+        "dataloader_pin_memory": cuda,
+        "accelerator_config": {"non_blocking": cuda},
+        **ahead,
+    }

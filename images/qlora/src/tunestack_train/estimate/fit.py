@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from tunestack_train.attention import AttentionNeeds, decide
 from tunestack_train.device import Device
 from tunestack_train.estimate.architecture import Architecture
 from tunestack_train.estimate.duration import Duration, by_throughput, steps
 from tunestack_train.estimate.gpus import Gpu, installed, named
 from tunestack_train.estimate.memory import Part, Workload, parts
-from tunestack_train.model import attention_of
 from tunestack_train.presets import Value
 from tunestack_train.settings import RunConfig
 
@@ -140,8 +140,25 @@ def _changes(config: RunConfig) -> Iterator[Mapping[str, Value]]:
 
 
 def _workload(config: RunConfig, architecture: Architecture, machine: Machine) -> Workload:
-    attention = attention_of(config.attn_implementation, architecture.family)
+    attention = expected_attention(config.attn_implementation, architecture, machine.kind, config.precision)
     return Workload(architecture, config, attention, machine.kind)
+
+
+def expected_attention(wanted: str, architecture: Architecture, kind: str, precision: str) -> str:
+    """The kernel that a run will choose, as far as the model's config tells and with the packages that are here."""
+    if wanted != "auto":
+        return wanted
+    capped = architecture.capped_attention
+    needs = AttentionNeeds(
+        architecture.family,
+        caps_scores=capped,
+        dropout=False,
+        largest_head=architecture.head_width,
+        sdpa=not capped,
+        flash=True,
+        flex=True,
+    )
+    return decide("auto", needs, Device(kind, kind, None), precision).name
 
 
 def _memory_of_machine() -> int:

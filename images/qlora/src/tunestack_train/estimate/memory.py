@@ -11,6 +11,7 @@ from math import ceil
 from typing import Final
 
 from tunestack_train.estimate.architecture import Architecture, Linear
+from tunestack_train.loss_chunks import chunk_tokens
 from tunestack_train.settings import RunConfig
 
 _FLOAT32: Final = 4
@@ -21,9 +22,6 @@ _TABLES: Final = (16 + 256) * _FLOAT32 + _FLOAT32
 # Its 8-bit optimisers: a float32 for 256 values of each state; tensors of fewer than 4096 stay in 32 bits.
 _OPTIMISER_BLOCK: Final = 256
 _SMALLEST_IN_8_BIT: Final = 4096
-# TRL 1.16 scores the vocabulary in tiles of so many tokens and words (trl/kernels/chunked_logprob.py).
-_TILE_TOKENS: Final = 4096
-_TILE_WORDS: Final = 32768
 _GIB: Final = 1 << 30
 
 
@@ -176,7 +174,7 @@ def _passing(work: Workload) -> Iterator[Part]:
     in_layer = _within_layer(work)
     loss = _loss(work)
     if loss >= in_layer:
-        yield Part("loss", loss, f"scores in tiles of {_TILE_WORDS:,} words; larger than a layer's backward pass")
+        yield Part("loss", loss, f"logits of {_chunk(work)} tokens at a time; larger than a layer's backward pass")
     else:
         attention = f"attention {work.attention}"
         if work.attention == "eager":
@@ -198,13 +196,18 @@ def _within_layer(work: Workload) -> int:
 
 
 def _loss(work: Workload) -> int:
-    shape, tokens = work.architecture, work.tokens
-    words = min(shape.vocabulary, _TILE_WORDS)
-    # The tile is as wide for a small vocabulary. With Triton it is turned in place and multiplied in float32; elsewhere
-    # PyTorch computes it in several steps.
-    in_float32 = 1 if work.kind == "cuda" else 10
-    tile = min(tokens, _TILE_TOKENS) * (_TILE_WORDS * work.width + words * in_float32 * _FLOAT32)
-    return tile + words * shape.hidden * _FLOAT32 + 2 * tokens * shape.hidden * _FLOAT32
+    """Of a chunk: the logits in float32, their probabilities, and these as they are multiplied with the output layer.
+
+    Kept until the backward pass: the gradient by the hidden states of all tokens.
+    """
+    shape, tokens, width = work.architecture, work.tokens, work.width
+    each = 2 * _FLOAT32 + (0 if width == _FLOAT32 else width)
+    return _chunk(work) * shape.vocabulary * each + 2 * tokens * shape.hidden * _FLOAT32
+
+
+def _chunk(work: Workload) -> int:
+    """Tokens whose logits are in memory at a time."""
+    return min(work.tokens, chunk_tokens(work.kind, work.architecture.vocabulary))
 
 
 def _around(work: Workload) -> Iterator[Part]:

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunestack_train.attention import choose_attention
 from tunestack_train.errors import ModelUnavailableError
-from tunestack_train.model import attention_of, load_base
+from tunestack_train.model import load_base
 from tunestack_train.settings import RunConfig
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def load_bf16(folder: Path, config: RunConfig, device: "Device", gguf_file: str 
             # A GGUF file leaves out what llama.cpp derives or knows; the weights are what is read back.
             config=settings,
             dtype=torch.bfloat16,
-            attn_implementation=attention_of(config.attn_implementation, settings.model_type),
+            attn_implementation=choose_attention(config.attn_implementation, folder, device, "bf16").name,
             device_map={"": device.torch_name},
             **({} if gguf_file is None else _unpacked(gguf_file)),
         )
