@@ -110,18 +110,18 @@ describe("Jupyter as Colab's local session", () => {
 
   test("a page of Colab with the address starts a kernel and computes", async (context) => {
     if ("missing" in browser) return context.skip(browser.missing);
-    const attempt = await fromPage(browser, COLAB, colabAddress(outputs, token), await startKernel());
-    expect(attempt).toEqual({ start: 201, printed: "42\n" });
+    const got = await fromPage(browser, COLAB, colabAddress(outputs, token), await startKernel());
+    expect(got).toEqual({ start: 201, printed: "42\n" });
   });
 
-  test.each([
-    ["another page with the right token", "https://elsewhere.example", () => token],
-    ["a page of Colab with a wrong token", COLAB, () => "wrong"],
-    ["a page that looks like Colab's", "https://colab.research.google.com.elsewhere.example", () => token],
-  ])("%s gets nothing", async (_title, origin, tokenOf) => {
-    if ("missing" in browser) return;
-    const attempt = await fromPage(browser, origin, colabAddress(outputs, tokenOf()), await startKernel());
-    expect(attempt).toEqual({ start: "TypeError: Failed to fetch", printed: "refused" });
+  test.for([
+    ["another page with the right token", "https://elsewhere.example", (): string => token],
+    ["a page of Colab with a wrong token", COLAB, (): string => "wrong"],
+    ["a page that looks like Colab's", "https://colab.research.google.com.elsewhere.example", (): string => token],
+  ] as const)("%s gets nothing", async ([_title, origin, tokenOf], context): Promise<void> => {
+    if ("missing" in browser) return context.skip(browser.missing);
+    const got = await fromPage(browser, origin, colabAddress(outputs, tokenOf()), await startKernel());
+    expect(got).toEqual({ start: "TypeError: Failed to fetch", printed: "refused" });
   });
 
   test("no other port is tried, and the container's log shows no token", async () => {

@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from jupyter_server.auth.identity import PasswordIdentityProvider
+
 TOKEN_FILE = Path("/run/secrets/jupyter-token")
 COLAB = "https://colab.research.google.com"
 
@@ -19,6 +21,15 @@ if not token:
 # A volume that is backed up; what is saved elsewhere in the container is gone with it.
 Path("/logs/notebooks").mkdir(parents=True, exist_ok=True)
 
+
+class OriginCheckedIdentityProvider(PasswordIdentityProvider):
+    """Jupyter lets a page of any origin in that has the token; here the origin counts as well."""
+
+    def should_check_origin(self, handler: object) -> bool:  # noqa: ARG002 - Jupyter calls it so
+        return True
+
+
+c.ServerApp.identity_provider_class = OriginCheckedIdentityProvider
 c.IdentityProvider.token = token
 c.ServerApp.ip = "0.0.0.0"  # noqa: S104 - inside the container; the machine binds the port to 127.0.0.1 alone
 c.ServerApp.port = 8888
