@@ -53,12 +53,12 @@ class Workplace:
             "TUNESTACK_LOGS_DIR": str(self.folders.logs),
         }
 
-    def run_here(self, name: str, **settings: Value) -> tuple[Finished, str]:
+    def run_here(self, name: str, stop: StopSignal | None = None, **settings: Value) -> tuple[Finished, str]:
         """Trains in this process; returns how it ended and what it said."""
         given: dict[str, Value] = {"data": str(self.data), **settings}
         said = io.StringIO()
         resolved = resolve(name, "rehearsal", [Layer("test", given)])
-        return Run(resolved, self.folders, StopSignal(), Console(said)).execute(), said.getvalue()
+        return Run(resolved, self.folders, stop or StopSignal(), Console(said)).execute(), said.getvalue()
 
 
 def conversations(count: int) -> list[dict[str, object]]:

@@ -12,15 +12,24 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import SOURCES, Workplace
-from tunestack_train.errors import SettingsError
+from tunestack_train.errors import SettingsError, StopRequested
 from tunestack_train.logs import read_metrics
-from tunestack_train.manifest import problems
+from tunestack_train.manifest import newest_complete, problems
 from tunestack_train.presets import Value
 from tunestack_train.run import Finished, Folders, Run
+from tunestack_train.stop import StopSignal
 
 COMMITTED_DATA = SOURCES.parent.parent.parent / "examples" / "data" / "tunestack-help.jsonl"
 # Dropout, shuffling and a second pass over the data (60 rows, 4 in a step) are all in it.
 SHORT: dict[str, Value] = {"max_steps": 18, "save_steps": 4, "lora_r": 8}
+
+
+BY_FIVES = SHORT | {"logging_steps": 5}
+
+
+@pytest.fixture(scope="module")
+def unbroken_by_fives(workplace: Workplace) -> Finished:
+    return workplace.run_here("by-fives", **BY_FIVES)[0]
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +44,14 @@ def weights(finished: Finished) -> bytes:
 def losses(workplace: Workplace, name: str) -> list[tuple[object, object]]:
     entries = read_metrics(workplace.folders.logs / name / "metrics.jsonl")
     return [(entry["step"], entry["loss"]) for entry in entries if "loss" in entry]
+
+
+def figures(workplace: Workplace, name: str) -> list[dict[str, object]]:
+    """The lines of the log without what depends on the clock."""
+    entries = read_metrics(workplace.folders.logs / name / "metrics.jsonl")
+    return [
+        {key: value for key, value in entry.items() if key not in ("time", "tokens_per_second")} for entry in entries
+    ]
 
 
 def status(workplace: Workplace, name: str) -> dict[str, object]:
@@ -229,7 +246,7 @@ def test_a_full_disk_in_mid_run_keeps_the_checkpoints_that_are_there(
     workplace: Workplace, unbroken: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tunestack_train.errors import DiskFullError
-    from tunestack_train.manifest import newest_complete, write_manifest
+    from tunestack_train.manifest import write_manifest
 
     def write_until_full(folder: Path) -> None:
         if folder.name == ".checkpoint-8.partial":
@@ -303,27 +320,52 @@ def test_an_evaluation_leaves_the_4_bit_weights_as_they_were(unbroken: Finished)
     assert embedded.grad.abs().sum() > 0
 
 
-def test_a_request_to_stop_saves_and_logs_at_the_next_step(workplace: Workplace) -> None:
-    from types import SimpleNamespace
-    from typing import Any
+class StopAfter(StopSignal):
+    """A request that comes while the training looks for one the given time; it looks after each forward pass."""
 
-    from tunestack_train.device import Device
-    from tunestack_train.logs import AllLogs
-    from tunestack_train.status import Status, StatusFile
-    from tunestack_train.stop import StopSignal
-    from tunestack_train.trainer import Watcher
+    def __init__(self, looks: int) -> None:
+        self._looks_left = looks
+        super().__init__()
 
-    stop = StopSignal()
-    report = StatusFile(workplace.folders.logs / "watched.json", Status("watched", "p", "m", "now"))
-    watcher = Watcher(workplace.folders.checkpoints, Device("cpu", "CPU", None), stop, report, AllLogs([]), print)
-    arguments: Any = SimpleNamespace()
-    state: Any = SimpleNamespace(global_step=3)
-    control: Any = SimpleNamespace(should_log=False, should_save=False, should_training_stop=False)
-    watcher.on_step_end(arguments, state, control)
-    assert not any(vars(control).values())
-    stop.requested = True
-    watcher.on_step_end(arguments, state, control)
-    assert all(vars(control).values())
+    @property
+    def requested(self) -> bool:
+        self._looks_left -= 1
+        return self._looks_left <= 0
+
+    @requested.setter
+    def requested(self, _: bool) -> None: ...
+
+
+# Two forward passes make a step, and 15 steps an epoch.
+@pytest.mark.parametrize(
+    ("looks", "saved_step", "in_background"),
+    [(9, 4, True), (10, 5, True), (11, 5, True), (11, 5, False), (30, 15, True), (31, 15, True)],
+)
+def test_a_run_stopped_within_a_step_does_that_step_again(
+    workplace: Workplace, unbroken_by_fives: Finished, looks: int, saved_step: int, in_background: bool
+) -> None:
+    name = f"within-{looks}-{'background' if in_background else 'waiting'}"
+    changes = BY_FIVES | {"save_in_background": in_background}
+    with pytest.raises(StopRequested, match=f"after step {saved_step}, checkpoint saved"):
+        workplace.run_here(name, stop=StopAfter(looks), **changes)
+    assert newest_complete(workplace.folders.checkpoints / name) == (
+        workplace.folders.checkpoints / name / f"checkpoint-{saved_step}"
+    )
+    resumed, said = workplace.run_here(name, **changes)
+    assert f"going on after step {saved_step}" in said
+    assert weights(resumed) == weights(unbroken_by_fives)
+    # Lines of the log are means over five steps, begun in one process and ended in the other.
+    assert losses(workplace, name) == losses(workplace, "by-fives")
+    assert figures(workplace, name) == figures(workplace, "by-fives")
+
+
+def test_a_run_stopped_within_its_first_step_says_that_there_is_nothing_to_go_on_from(
+    workplace: Workplace,
+) -> None:
+    with pytest.raises(StopRequested, match="within the first step, with nothing to save"):
+        workplace.run_here("at-once", stop=StopAfter(1), **SHORT)
+    assert list((workplace.folders.checkpoints / "at-once").glob("checkpoint-*")) == []
+    assert status(workplace, "at-once")["state"] == "stopped"
 
 
 def test_a_packed_run_goes_on_where_it_was_stopped(workplace: Workplace) -> None:

@@ -13,13 +13,19 @@ from typing import Final
 
 from tunestack_train.errors import DiskFullError, SettingsError
 from tunestack_train.evaluation import best_of
-from tunestack_train.manifest import checkpoints, flush_directory, problems, write_manifest
+from tunestack_train.manifest import checkpoints, flush_directory, make_folder, problems, write_manifest
 
 _PARTIAL: Final = ".partial"
 _REPLACED: Final = ".replaced"
 _REMOVING: Final = ".removing"
-# How the libraries that write weights report a full disk when they hide the errno.
-_DISK_FULL_SAID: Final = ("No space left on device", "os error 28", "Disk quota exceeded", "unexpected pos")
+# How the libraries that write weights report these when they hide the errno; torch knows one text for all of them.
+_SAID: Final = {
+    errno.ENOSPC: ("No space left on device", "os error 28", "unexpected pos"),
+    errno.EDQUOT: ("Disk quota exceeded", "os error 122"),
+    errno.EFBIG: ("File too large", "os error 27"),
+    errno.EROFS: ("Read-only file system", "os error 30"),
+    errno.EIO: ("Input/output error", "os error 5)"),
+}
 _NOTHING_LEFT: Final = 1 << 20
 
 
@@ -34,13 +40,13 @@ class ResumePoint:
 def write_folder(destination: Path, fill: Callable[[Path], None]) -> Path:
     """Has `fill` write into a folder aside, then puts it at `destination`, whole, in place of what was there.
 
-    Raises DiskFullError when the disk is full; what was at `destination` is then still there, untouched.
+    Raises DiskFullError when the disk takes no more; what was at `destination` is then still there, untouched.
     """
     parent = destination.parent
     partial = parent / f".{destination.name}{_PARTIAL}"
     replaced = parent / f".{destination.name}{_REPLACED}"
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         fill(partial)
@@ -50,36 +56,55 @@ def write_folder(destination: Path, fill: Callable[[Path], None]) -> Path:
             destination.rename(replaced)
         partial.rename(destination)
         flush_directory(parent)
-    except Exception as error:
-        full = is_disk_full(error, parent)
+    except BaseException as error:
+        refused = disk_error(error, parent)
         shutil.rmtree(partial, ignore_errors=True)
-        if full:
-            raise disk_full(destination) from error
+        if replaced.exists() and not destination.exists():
+            replaced.rename(destination)
+        if refused is not None:
+            raise disk_full(destination, refused) from error
         raise
     shutil.rmtree(replaced, ignore_errors=True)
     return destination
 
 
-def is_disk_full(error: BaseException, folder: Path) -> bool:
-    """Whether `error`, raised while writing below `folder`, comes from a full disk or quota."""
+def disk_error(error: BaseException, folder: Path) -> int | None:
+    """The errno with which the disk refused what was written below `folder`; None when `error` has another cause."""
     for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if any(text in str(cause) for text in _DISK_FULL_SAID):
-            return True
-    # torch.save says only that a position in the file is unexpected.
-    return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < _NOTHING_LEFT
+        if isinstance(cause, OSError) and cause.errno in _SAID:
+            return cause.errno
+        for number, texts in _SAID.items():
+            if any(text in str(cause) for text in texts):
+                return number
+    # torch.save may say nothing that is known.
+    nothing_left = isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < _NOTHING_LEFT
+    return errno.ENOSPC if nothing_left else None
 
 
-def disk_full(path: Path) -> DiskFullError:
-    """The error for a write to `path` that the disk had no room for."""
+def disk_full(path: Path, refused: int = errno.ENOSPC) -> DiskFullError:
+    """The error for a write to `path` that the disk refused with the errno `refused`."""
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     usage = shutil.disk_usage(existing)
+    go_on = "then start the run again: it goes on from its newest complete checkpoint"
+    if refused == errno.EROFS:
+        return DiskFullError(
+            f"the disk became read-only: {path} could not be written",
+            f"see the kernel's log (`dmesg`) for what is wrong with it, mount it for writing, {go_on}",
+        )
+    if refused == errno.EIO:
+        return DiskFullError(
+            f"the disk is failing: {path} could not be written (input/output error)",
+            f"see the kernel's log (`dmesg`), move the checkpoints to a disk that works, {go_on}",
+        )
+    if refused == errno.EFBIG:
+        return DiskFullError(
+            f"the disk takes no file of this size: {path} could not be written",
+            f"raise the limit of file sizes (`ulimit -f`) or use another file system, {go_on}",
+        )
     return DiskFullError(
         f"the disk is full: {path} could not be written "
         f"({usage.free / 1e6:.0f} MB of {usage.total / 1e9:.1f} GB are free)",
-        "make room (train-clean lists what can go; on Docker also `docker system df`), then start the run again: "
-        "it goes on from its newest complete checkpoint",
+        f"make room (train-clean lists what can go; on Docker also `docker system df`), {go_on}",
     )
 
 
@@ -97,12 +122,16 @@ def find_resume_point(run_folder: Path) -> ResumePoint:
 
 
 def remove_old(run_folder: Path, limit: int) -> list[Path]:
-    """Removes all but the `limit` newest checkpoints and the best, and nothing unless the newest of all is complete."""
+    """Removes all but the `limit` newest complete checkpoints and the best; nothing unless the newest is complete.
+
+    Damaged ones neither count nor go: they are for the next start to set aside and name.
+    """
     newest_first = checkpoints(run_folder)
-    if len(newest_first) <= limit or problems(newest_first[0]):
+    if not newest_first or problems(newest_first[0]):
         return []
-    best = best_of(newest_first)
-    surplus = [path for path in newest_first[limit:] if best is None or path != best.checkpoint]
+    complete = [newest_first[0], *(path for path in newest_first[1:] if not problems(path))]
+    best = best_of(complete)
+    surplus = [path for path in complete[limit:] if best is None or path != best.checkpoint]
     for checkpoint in surplus:
         _remove(checkpoint)
     return surplus
@@ -123,6 +152,7 @@ def _remove(folder: Path) -> None:
     doomed = folder.with_name(f".{folder.name}{_REMOVING}")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
+    flush_directory(folder.parent)
     shutil.rmtree(doomed, ignore_errors=True)
 
 

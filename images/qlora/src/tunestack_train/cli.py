@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from tunestack_train.commands import estimate, export, rerun, run
 from tunestack_train.device import set_up_libraries
 from tunestack_train.errors import DataError, SettingsProblems, StopRequested, TunestackError
+from tunestack_train.processes import Processes
 from tunestack_train.secret_files import read_secret
+from tunestack_train.stop import Interrupted
 
 _EXIT_CODES = (
     "exit codes: 0 done, 1 a defect of tunestack, 2 settings, 3 data, 4 out of memory, 5 the model cannot be had, "
@@ -29,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell_problems(error, as_json=as_json)
     except TunestackError as error:
         return _tell_error(error, as_json=as_json)
+    except Interrupted as request:
+        return _tell_error(request.as_error(), as_json=as_json)
     except BrokenPipeError:
         # Whoever read the output has gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _tell_problems(error: SettingsProblems, *, as_json: bool) -> int:
+    if Processes.from_environment().local_rank != 0:
+        return error.exit_code  # the first process on this machine has the same settings and tells
     if as_json:
         print(json.dumps({"problems": [problem.as_dict() for problem in error.problems]}))
     count = "a problem" if len(error.problems) == 1 else f"{len(error.problems)} problems"
@@ -60,6 +66,8 @@ def _tell_problems(error: SettingsProblems, *, as_json: bool) -> int:
 
 
 def _tell_error(error: TunestackError, *, as_json: bool) -> int:
+    if error.told_by_first:
+        return error.exit_code
     if as_json:
         failure = {"message": error.message, "remedy": error.remedy, "exit_code": error.exit_code}
         print(json.dumps({"error": failure}))

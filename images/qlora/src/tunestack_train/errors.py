@@ -13,6 +13,8 @@ class TunestackError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.told_by_first = False
+        """Whether the first of several processes tells the person, so that this one needn't."""
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of a stack trace (IPython's own hook)."""

@@ -28,7 +28,7 @@ class LearningTrainer(SFTTrainer):
         self.logits_in_chunks = add_loss_sums(base)
         self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         """Figures since the last log, of `train` and `eval`."""
-        self._tokens_trained = 0.0
+        self.tokens_trained = 0.0
 
     def compute_loss(
         self,
@@ -66,11 +66,11 @@ class LearningTrainer(SFTTrainer):
         mode = self._mode
         figures = self.tallies.pop(mode, Tally()).read(self.accelerator)
         if mode == "train":
-            self._tokens_trained += figures["tokens"]
+            self.tokens_trained += figures["tokens"]
         if figures["learnt"]:
             self._metrics[mode]["entropy"] = [figures["entropy"] / figures["learnt"]]
             self._metrics[mode]["mean_token_accuracy"] = [figures["correct"] / figures["learnt"]]
-            self._metrics[mode]["num_tokens"] = [self._tokens_trained]
+            self._metrics[mode]["num_tokens"] = [self.tokens_trained]
         super().log(logs, start_time)
 
 
@@ -78,16 +78,16 @@ class Tally:
     """Figures added up where they are computed, and read back once. None of it changes: adding gives another."""
 
     def __init__(self, sums: torch.Tensor | None = None) -> None:
-        self._sums = sums
+        self.sums = sums
 
     def plus(self, sums: LossSums, token_counts: torch.Tensor) -> "Tally":
         """`token_counts`: the tokens of each row, without padding."""
         figures = torch.stack([part.float() for part in (sums.entropy, sums.correct, sums.tokens, token_counts.sum())])
         figures = figures.detach()
-        return Tally(figures if self._sums is None else self._sums + figures)
+        return Tally(figures if self.sums is None else self.sums + figures)
 
     def read(self, accelerator: Any) -> dict[str, float]:
         """Over all processes, which must all ask: `entropy`, `correct`, `learnt` and `tokens`."""
-        own = torch.zeros(4, device=accelerator.device) if self._sums is None else self._sums
+        own = torch.zeros(4, device=accelerator.device) if self.sums is None else self.sums
         values = accelerator.reduce(own, reduction="sum").tolist()
         return dict(zip(("entropy", "correct", "learnt", "tokens"), values, strict=True))

@@ -90,6 +90,25 @@ def flush_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes `folder` with its parents, so that its name survives a power cut too."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        flush_directory(path.parent)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Writes a small file, whole or not at all, and flushes it: after a power cut it is the old or the new one."""
+    aside = path.with_name(f".{path.name}.partial")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    flush_directory(path.parent)
+
+
 def _listed_files(manifest: Path) -> dict[str, tuple[int, str]]:
     content = json.loads(manifest.read_text(encoding="utf-8"))
     if content["schema"] != SCHEMA:

@@ -49,6 +49,7 @@ DEFAULTS: Final[Mapping[str, Value]] = {
     "seed": 42,
     "save_steps": 50,
     "save_total_limit": 3,
+    "save_in_background": True,
     "logging_steps": 5,
     "wandb_project": "tunestack",
 }

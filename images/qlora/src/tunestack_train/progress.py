@@ -1,5 +1,7 @@
 """What a person sees of a run: one line that moves on a terminal, one line an interval elsewhere."""
 
+import os
+from pathlib import Path
 from typing import TextIO
 
 from tunestack_train.status import Status
@@ -52,3 +54,8 @@ class Console:
         if self._open_line:
             print("\r\x1b[2K", end="", file=self._stream)
             self._open_line = False
+
+
+def silent_console() -> Console:
+    """For the processes that another one speaks for."""
+    return Console(Path(os.devnull).open("w", encoding="utf-8"))

@@ -15,6 +15,7 @@ from typing import Final
 
 from tunestack_train.data.load import TrainingData
 from tunestack_train.errors import SettingsError
+from tunestack_train.manifest import replace_file
 from tunestack_train.presets import DEFAULTS, REHEARSAL_MODEL
 from tunestack_train.resolve import Resolved
 from tunestack_train.settings import SETTINGS, RunConfig
@@ -30,12 +31,16 @@ _HASHED_WHOLE: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run is made of beside its settings: `template` is the text of the chat template, `device` a name."""
+    """What a run is made of beside its settings: `template` is the text of the chat template, `device` a name.
+
+    `processes` counts those that train together: each reads another share of the data.
+    """
 
     data: TrainingData
     model_folder: Path
     template: str | None
     device: str
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Record:
     model_commit: str | None
     model_sha256: str | None
     template: str | None
+    processes: int
 
     @property
     def data_sha256(self) -> str:
@@ -66,6 +72,7 @@ def write_record(folder: Path, resolved: Resolved, origin: Origin) -> None:
         "model": {"commit": model_commit(origin.model_folder), "sha256": model_sha256(origin.model_folder)},
         "chat_template": origin.template,
         "device": origin.device,
+        "processes": origin.processes,
         "versions": _versions(),
         "git_commit": os.environ.get("TUNESTACK_GIT_COMMIT"),
         "image_digest": os.environ.get("TUNESTACK_IMAGE_DIGEST"),
@@ -90,9 +97,7 @@ def add_halving(folder: Path, halving: Mapping[str, int]) -> None:
 
 
 def _write(folder: Path, content: Mapping[str, object]) -> None:
-    aside = folder / f".{RUN_FILE}.partial"
-    aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    aside.replace(folder / RUN_FILE)
+    replace_file(folder / RUN_FILE, json.dumps(content, indent=1) + "\n")
 
 
 def read_record(folder: Path) -> Record:
@@ -112,6 +117,7 @@ def read_record(folder: Path) -> Record:
             model_commit=model.get("commit"),
             model_sha256=model.get("sha256"),
             template=content.get("chat_template"),
+            processes=int(content.get("processes", 1)),
         )
     except FileNotFoundError:
         remedy = "give the folder of a run, of a checkpoint or of an adapter; each holds one from the first step on"
@@ -177,12 +183,14 @@ def require_same(folder: Path, config: RunConfig, data: TrainingData) -> None:
     _refuse(config.name, changes)
 
 
-def require_same_model(folder: Path, config: RunConfig, origin: Origin) -> None:
-    """Raises SettingsError when the run in `folder` was begun with another model or chat template under these names."""
+def require_same_origin(folder: Path, config: RunConfig, origin: Origin) -> None:
+    """Raises SettingsError when the run was begun by fewer or more processes, or with another model or template."""
     earlier = _earlier(folder)
     if earlier is None:
         return
     changes: list[str] = []
+    if earlier.processes != origin.processes:
+        changes.append(f"  it was trained by {earlier.processes} processes, now {origin.processes}")
     if earlier.template not in (None, origin.template):
         changes.append(f"  the chat template ({config.chat_template}) is another text than it was")
     known = earlier.model_sha256 is not None and config.model != REHEARSAL_MODEL

@@ -1,17 +1,19 @@
 """A run from its settings to its adapter: prepare, train or go on, and say how it went."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from tunestack_train import checkpoints, rehearsal
+from tunestack_train.checkpoint_writer import CheckpointWriter
 from tunestack_train.data.cache import ContentCache, default_folder
 from tunestack_train.data.load import Dropped, TrainingData, load
 from tunestack_train.device import choose_device, silence_progress_bars
@@ -19,31 +21,40 @@ from tunestack_train.errors import SettingsError, StopRequested, TunestackError
 from tunestack_train.estimate.check import check_fit
 from tunestack_train.evaluation import Split, best_of, hold_out
 from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss, read_metrics
-from tunestack_train.manifest import checkpoint_step, complete_checkpoints, newest_complete, problems
+from tunestack_train.manifest import (
+    checkpoint_step,
+    complete_checkpoints,
+    make_folder,
+    newest_complete,
+    problems,
+)
 from tunestack_train.model import load_base, load_tokenizer, locate_model
 from tunestack_train.out_of_memory import SmallerParts, out_of_memory_named
 from tunestack_train.presets import REHEARSAL_MODEL
-from tunestack_train.progress import Console
+from tunestack_train.processes import Processes
+from tunestack_train.progress import Console, silent_console
 from tunestack_train.record import (
     RUN_FILE,
     Origin,
     add_halving,
     halvings,
     require_same,
-    require_same_model,
+    require_same_origin,
     write_record,
 )
 from tunestack_train.resolve import Resolved
 from tunestack_train.secret_files import read_secret
 from tunestack_train.settings import NO_EVAL_DATA, RunConfig
-from tunestack_train.status import Failure, Status, StatusFile, now, saved
-from tunestack_train.stop import StopSignal
+from tunestack_train.status import Failure, Status, StatusFile, UnwrittenStatus, now, saved
+from tunestack_train.stop import Interrupted, StopSignal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tunestack_train.data.token_set import TokenSet
     from tunestack_train.trainer import RunTrainer
+
+T = TypeVar("T")
 
 _ADAPTER_FILES: Final = (
     "adapter_model.safetensors",
@@ -86,9 +97,11 @@ class Run:
         self.adapter = self.folder / "adapter"
         self.cache = ContentCache(folders.cache)
         self.stop = stop
-        self.console = console
+        self.processes = Processes.from_environment()
+        self.console = console if self.processes.first else silent_console()
         self.metrics = self.logs / "metrics.jsonl"
-        self.status = StatusFile(self.logs / "status.json", self._first_status())
+        status_file = StatusFile if self.processes.first else UnwrittenStatus
+        self.status = status_file(self.logs / "status.json", self._first_status())
 
     def _first_status(self) -> Status:
         config = self.config
@@ -102,23 +115,57 @@ class Run:
 
     def execute(self) -> Finished:
         """Trains to the end, or says that this was done before. Raises TunestackError for what a person can mend."""
+        with self.processes.loss_named():
+            self.processes.connect()
+            self.processes.by_first(self._make_folders)
+            with self._exclusive():
+                if self.processes.by_first(self._was_finished):
+                    return self._finished(trained=False)
+                return self._prepare_train_and_report()
+
+    def _prepare_train_and_report(self) -> Finished:
+        self.status.start()
+        try:
+            with self.processes.loss_named(), _disk_full_named(self.folder):
+                finished = self._prepare_and_train()
+        except Interrupted as request:
+            stopped = request.as_error()
+            self._report_failure(stopped)
+            raise stopped from None
+        except BaseException as error:
+            self._report_failure(error)
+            raise
+        self._report_completed(finished)
+        return finished
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """The first process holds the run's lock for all."""
+        with contextlib.ExitStack() as held:
+            self.processes.by_first(lambda: held.enter_context(_exclusive(self.folder)))
+            yield
+
+    def _make_folders(self) -> None:
         _make_folder(self.folder)
         _make_folder(self.logs)
-        with _exclusive(self.folder):
-            if self.adapter.is_dir() and not problems(self.adapter):
-                require_same(self.folder, self.config, self._load_data())
-                return self._finished(trained=False)
-            self.status.start()
-            try:
-                with _disk_full_named(self.folder):
-                    finished = self._prepare_and_train()
-            except BaseException as error:
-                self._report_failure(error)
-                raise
-            self._report_completed(finished)
-            return finished
+
+    def _was_finished(self) -> bool:
+        if not self.adapter.is_dir() or problems(self.adapter):
+            return False
+        require_same(self.folder, self.config, self._load_data())
+        return True
 
     def _prepare_and_train(self) -> Finished:
+        # The others find what the first one has prepared: its model in the folder, its tokens in the cache.
+        checkpoint = self.processes.by_first(self._find_start)
+        data = self._load_data()
+        if checkpoint is None or not _is_last(checkpoint):
+            self._train(data, checkpoint)
+        self.processes.by_first(self._conclude)
+        return self._finished(trained=True)
+
+    def _find_start(self) -> Path | None:
+        """Reads the data, and finds the checkpoint to go on from."""
         say = self.console.say
         data = self._load_data()
         say(f"data: {data.rows:,} rows of {data.data_format} from {data.source}")
@@ -130,14 +177,22 @@ class Run:
             self.status.update(last_checkpoint=saved(resume.checkpoint), first_loss=first_loss(self.metrics))
             self._tell_best()
             require_same(self.folder, self.config, data)
-        if resume.checkpoint is None or not _is_last(resume.checkpoint):
-            self._train(data, resume.checkpoint)
+        return resume.checkpoint
+
+    def _conclude(self) -> None:
+        """Publishes the last checkpoint's adapter. Raises StopRequested when there is none yet."""
         last = newest_complete(self.folder)
-        if last is None or not _is_last(last):
-            step = f"after step {self.status.status.step}, checkpoint saved"
-            raise StopRequested(f"stopped on request {step}", "start the same run again: it goes on from there")
+        if last is None:
+            raise StopRequested(
+                "stopped on request within the first step, with nothing to save yet",
+                "start the same run again: it begins anew",
+            )
+        if not _is_last(last):
+            raise StopRequested(
+                f"stopped on request after step {checkpoint_step(last)}, checkpoint saved",
+                "start the same run again: it goes on from there",
+            )
         self._publish_adapter(last)
-        return self._finished(trained=True)
 
     def _tell_best(self) -> None:
         best = best_of(complete_checkpoints(self.folder))
@@ -164,19 +219,29 @@ class Run:
         from tunestack_train.data.tokens import choose_template
 
         template = choose_template(tokenizer, config.chat_template)
-        tokens = tokenise(data, tokenizer, model_folder, config.max_length, self.cache)
+        tokens = self._first_then_all(lambda: tokenise(data, tokenizer, model_folder, config.max_length, self.cache))
         self._say_data(tokens, template)
-        origin = Origin(data, model_folder, str(tokenizer.chat_template), device.name)
-        require_same_model(self.folder, config, origin)
-        write_record(self.folder, self.resolved, origin)
+        origin = Origin(data, model_folder, str(tokenizer.chat_template), device.name, self.processes.count)
+        self.processes.by_first(lambda: self._record(origin))
         counts = tokens.counts
         predicted = check_fit(config, model_folder, device, counts.examples, counts.tokens, self.console.say)
         if predicted is not None:
             seconds = None if predicted.duration is None else predicted.duration.seconds
             self.status.update(predicted_memory_bytes=predicted.size, predicted_seconds=seconds)
-        from tunestack_train.trainer import RunTrainer, Watcher
+        from tunestack_train.trainer import RunTrainer, Saving, Watcher
 
         self.console.say(f"model: {config.model} on {device.name}")
+        self.console.say(self._describe_batch())
+        saving = Saving(
+            self.processes,
+            CheckpointWriter(
+                self.folder,
+                config.save_total_limit,
+                lambda written: self.status.update(last_checkpoint=saved(written)),
+                background=config.save_in_background,
+            ),
+            add_inputs=lambda folder: _add_inputs(folder, self.folder, config),
+        )
         trainer = RunTrainer(
             config,
             self.folder,
@@ -184,20 +249,39 @@ class Run:
             tokenizer,
             self._split(tokens, tokenizer, model_folder),
             device,
-            add_inputs=lambda folder: _add_inputs(folder, self.folder, config),
+            saving,
         )
         self._let_halve(trainer)
         self.console.say(trainer.course)
         resume_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         if checkpoint:
             self.console.say(f"going on after step {resume_step} ({checkpoint})")
-        logs = AllLogs(self._metrics_logs(resume_step))
-        trainer.add_callback(Watcher(self.folder, device, self.stop, self.status, logs, self.console.progress))
+        logs = AllLogs(self._metrics_logs(resume_step) if self.processes.first else [])
+        trainer.add_callback(Watcher(trainer, device, self.stop, self.status, logs, self.console.progress))
         self.stop.hold()
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
+            # The checkpoint first: logs may wait for a server.
+            saving.writer.finish()
             logs.close()
+        self.processes.by_first(saving.writer.wait)
+
+    def _record(self, origin: Origin) -> None:
+        require_same_origin(self.folder, self.config, origin)
+        write_record(self.folder, self.resolved, origin)
+
+    def _first_then_all(self, work: Callable[[], T]) -> T:
+        """What is slow the first time and found ready afterwards: on another machine it may have to be done again."""
+        if self.processes.several:
+            self.processes.by_first(lambda: work() and None)
+        return work()
+
+    def _describe_batch(self) -> str:
+        size, accumulation = self.config.per_device_train_batch_size, self.config.gradient_accumulation_steps
+        count = self.processes.count
+        several = f" x {count} processes" if self.processes.several else ""
+        return f"batch: {size} x {accumulation} accumulated{several} = {size * accumulation * count} sequences a step"
 
     def _split(self, tokens: "TokenSet", tokenizer: "PreTrainedTokenizerBase", model_folder: Path) -> Split:
         """What is trained on, and what is held out for evaluation."""
@@ -210,7 +294,7 @@ class Run:
                 self.console.say(f"evaluation: {len(split.held_out)} of {tokens.counts.examples} examples held out")
             return split
         data = load(config.eval_data, config.data_format, drop_bad_rows=config.bad_rows == "drop", cache=self.cache)
-        held_out = tokenise(data, tokenizer, model_folder, config.max_length, self.cache)
+        held_out = self._first_then_all(lambda: tokenise(data, tokenizer, model_folder, config.max_length, self.cache))
         self.console.say(f"evaluation: {held_out.counts.examples} examples of {data.source}")
         return Split(tokens.dataset(), held_out.dataset())
 
@@ -237,13 +321,16 @@ class Run:
 
     def _model_folder(self, data: TrainingData) -> Path:
         config = self.config
-        if config.model != REHEARSAL_MODEL:
-            token = read_secret("hf-token", "HF_TOKEN")
-            return locate_model(config.model, config.model_revision, token, self.console.say)
+        if config.model == REHEARSAL_MODEL:
+            return self.processes.by_first(lambda: self._make_rehearsal_model(data))
+        token = read_secret("hf-token", "HF_TOKEN")
+        return self._first_then_all(lambda: locate_model(config.model, config.model_revision, token, self.console.say))
+
+    def _make_rehearsal_model(self, data: TrainingData) -> Path:
         folder = self.folder / "model"
         if problems(folder) or newest_complete(self.folder) is None:
             self.console.say("making a tiny Gemma 2 and its tokenizer from the data")
-            rehearsal.make_model(folder, data.examples(), config.seed)
+            rehearsal.make_model(folder, data.examples(), self.config.seed)
         return folder
 
     def _say_data(self, tokens: "TokenSet", template: str) -> None:
@@ -296,6 +383,7 @@ class Run:
         )
 
     def _report_completed(self, finished: Finished) -> None:
+        self.stop.hold()
         self.status.end(
             state="completed",
             step=finished.steps,
@@ -307,6 +395,7 @@ class Run:
         )
 
     def _report_failure(self, error: BaseException) -> None:
+        self.stop.hold()
         if isinstance(error, TunestackError):
             state = "stopped" if isinstance(error, StopRequested) else "failed"
             failure = None if state == "stopped" else Failure(error.message, error.remedy)
@@ -318,14 +407,19 @@ class Run:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         writable = os.access(folder, os.W_OK | os.X_OK)
-    except PermissionError:
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            raise checkpoints.disk_full(folder, errno.EROFS) from error
+        if not isinstance(error, PermissionError):
+            raise
         writable = False
     if not writable:
         raise SettingsError(
             f"{folder} cannot be written by user {os.getuid()}",
-            "give the folder to that user; in Docker, the volumes' content belongs to 1000:1000",
+            "give the folder to that user, and mount it for writing; in Docker, the volumes' content belongs to "
+            "1000:1000",
         )
 
 
@@ -348,9 +442,10 @@ def _disk_full_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not checkpoints.is_disk_full(error, folder):
+        refused = checkpoints.disk_error(error, folder)
+        if refused is None:
             raise
-        raise checkpoints.disk_full(Path(error.filename or folder)) from error
+        raise checkpoints.disk_full(Path(error.filename or folder), refused) from error
 
 
 def _is_last(checkpoint: Path) -> bool:

@@ -61,6 +61,7 @@ class RunConfig:
     seed: int
     save_steps: int
     save_total_limit: int
+    save_in_background: bool
     logging_steps: int
     wandb_project: str
 
@@ -173,6 +174,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "seed": whole("seed of everything random", 0, (1 << 32) - 1),
     "save_steps": whole("steps between checkpoints", 1, 10_000_000, changes_result=False),
     "save_total_limit": whole("checkpoints kept; older ones are removed", 1, 10_000, changes_result=False),
+    "save_in_background": flag(
+        "write checkpoints while the training goes on; false makes it wait for each", changes_result=False
+    ),
     "logging_steps": whole("steps between lines of the log", 1, 100_000, changes_result=False),
     "wandb_project": text(
         "project in Weights & Biases, where a key is given",

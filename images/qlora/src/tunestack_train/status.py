@@ -114,3 +114,13 @@ class StatusFile:
             # A full disk must not end a run for the sake of a report on it; the checkpoint writer says so.
             with contextlib.suppress(OSError):
                 aside.unlink()
+
+
+class UnwrittenStatus(StatusFile):
+    """What the other processes of a run keep: the first one alone writes the file."""
+
+    def start(self) -> None:
+        pass
+
+    def _write(self) -> None:
+        pass

@@ -6,15 +6,28 @@ from types import FrameType
 from tunestack_train.errors import StopRequested
 
 
+class Interrupted(BaseException):
+    """Raised by a request to stop. No Exception, or libraries that catch those would swallow or disguise it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+
+    def as_error(self) -> StopRequested:
+        return StopRequested(
+            f"stopped on request ({self}) before the first step",
+            "start the same run again: it goes on from its newest checkpoint, where there is one",
+        )
+
+
 class StopSignal:
     """Before training a request ends the run at once; while it trains, the run saves a checkpoint first.
 
-    More requests of the same kind change nothing: a checkpoint that is being written is not disturbed.
+    More requests change nothing: neither a checkpoint that is being written nor the report of the end is disturbed.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._training = False
+        self._held = False
 
     def install(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -22,12 +35,9 @@ class StopSignal:
 
     def hold(self) -> None:
         """From here on a request only sets `requested`, for the training loop to see."""
-        self._training = True
+        self._held = True
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self.requested = True
-        if not self._training:
-            raise StopRequested(
-                f"stopped on request ({signal.Signals(number).name}) before the first step",
-                "start the same run again: it goes on from its newest checkpoint, where there is one",
-            )
+        before, self.requested = self.requested, True
+        if not (self._held or before):
+            raise Interrupted(number)

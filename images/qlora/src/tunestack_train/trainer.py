@@ -6,23 +6,35 @@ Importing this imports torch, transformers and trl, which takes seconds: import 
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from peft import LoraConfig
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 
-from tunestack_train import checkpoints
 from tunestack_train.batches import Collator, describe_course, training_rows
+from tunestack_train.checkpoint_writer import CheckpointWriter
 from tunestack_train.device import Device, memory_in_use
 from tunestack_train.evaluation import EVAL_LOSS, Split
 from tunestack_train.evaluator import EvaluateAtCheckpoints, evaluating, held_out_loss
 from tunestack_train.learning import LearningTrainer, Tally
 from tunestack_train.logs import MetricsLog
+from tunestack_train.processes import Processes
 from tunestack_train.settings import RunConfig
-from tunestack_train.status import Status, StatusFile, saved
+from tunestack_train.snapshot import (
+    ProcessState,
+    Snapshot,
+    adapter_weights,
+    copied,
+    random_state,
+    read_interval,
+    static_files,
+    trainer_state_text,
+)
+from tunestack_train.status import Status, StatusFile
 from tunestack_train.stop import StopSignal
 
 if TYPE_CHECKING:
@@ -30,9 +42,22 @@ if TYPE_CHECKING:
 
     from tunestack_train.out_of_memory import Batch, SmallerParts
 
+_GO_ON: Final = 0
+_STOP: Final = 1
+_FAILED: Final = 2
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How a trainer saves: which processes have a part in it, who writes, and what is added beside the weights."""
+
+    processes: Processes
+    writer: CheckpointWriter
+    add_inputs: Callable[[Path], None]
+
 
 class RunTrainer(LearningTrainer):
-    """Writes each checkpoint aside, with what `add_inputs` puts beside the weights, and renames it into place."""
+    """Copies its state where the Trainer would write it, and hands the copy to the checkpoints' writer."""
 
     def __init__(
         self,
@@ -42,18 +67,19 @@ class RunTrainer(LearningTrainer):
         tokenizer: "PreTrainedTokenizerBase",
         split: Split,
         device: Device,
-        add_inputs: Callable[[Path], None],
+        saving: Saving,
     ) -> None:
-        self._run_folder = run_folder
-        self._save_total_limit = config.save_total_limit
-        self._add_inputs = add_inputs
-        self._writing_to: Path | None = None
         self._held_out = split.held_out
         self.smaller_parts: SmallerParts | None = None
         """Set it to let passes become smaller when memory runs out."""
         self._figures_before = (-1, Tally())
         flatten = model.config._attn_implementation == "flash_attention_2"
         rows = training_rows(split.training, config)
+        self.saving = saving
+        self._tokenizer = tokenizer
+        self._static: dict[str, bytes] | None = None
+        self._before_step: ProcessState | None = None
+        self.evaluation_postponed = False
         super().__init__(
             model=model,
             args=_arguments(config, run_folder, device),
@@ -65,6 +91,7 @@ class RunTrainer(LearningTrainer):
         self.course = describe_course(rows, split.training, config, self.accelerator.num_processes)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
+        self.add_callback(_Remember(self))
         if split.held_out is not None:
             self.add_callback(EvaluateAtCheckpoints(config.eval_steps))
         # SFTTrainer makes them bf16, but a checkpoint is loaded as float32: a resumed run would drift.
@@ -105,65 +132,147 @@ class RunTrainer(LearningTrainer):
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[no-untyped-call]
         return loss
 
-    def _get_output_dir(self, trial: object) -> str:
-        return str(self._writing_to) if self._writing_to else str(super()._get_output_dir(trial))
-
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
-        name = f"checkpoint-{self.state.global_step}"
+        processes, writer = self.saving.processes, self.saving.writer
+        self.store_flos()
+        before = self._before_step
+        within_step = before is not None and before.step == self.state.global_step
+        own = before if before is not None and within_step else self._process_state()
+        everyone = processes.gather(own.on_cpu())
+        # One copy at a time takes up memory.
+        writer.finish()
+        if not processes.first or writer.failed:
+            return
+        snapshot = self._snapshot(everyone)
 
-        def fill(partial: Path) -> None:
-            self._writing_to = partial
-            # Past SFTTrainer, which writes a model card into the run's folder first.
-            Trainer._save_checkpoint(self, model, trial)
-            # The Trainer makes a folder of its own in the one that it is told to write to.
-            for path in (partial / name).iterdir():
-                path.rename(partial / path.name)
-            (partial / name).rmdir()
-            self._add_inputs(partial)
+        def fill(folder: Path) -> None:
+            snapshot.write(folder)
+            self.saving.add_inputs(folder)
 
-        try:
-            checkpoints.write_folder(self._run_folder / name, fill)
-        finally:
-            self._writing_to = None
-        checkpoints.remove_old(self._run_folder, self._save_total_limit)
+        writer.write(self.state.global_step, fill)
+
+    def _snapshot(self, everyone: list[ProcessState]) -> Snapshot:
+        model = self.accelerator.unwrap_model(self.model)
+        if self._static is None:
+            self._static = static_files(model, self._tokenizer)
+        optimizer, scheduler, scaler = self.optimizer, self.lr_scheduler, self.accelerator.scaler
+        if optimizer is None or scheduler is None:
+            raise RuntimeError("a checkpoint was asked for before training began")
+        return Snapshot(
+            adapter=adapter_weights(model),
+            optimizer=copied(optimizer.state_dict()),
+            scheduler=copied(scheduler.state_dict()),  # type: ignore[no-untyped-call]
+            scaler=None if scaler is None else copied(scaler.state_dict()),
+            trainer_state=trainer_state_text(self.state),
+            processes=everyone,
+            static=self._static,
+        )
+
+    def remember_before_step(self) -> None:
+        """Keeps what a step changes before it ends, so that one cut short can be done again from its beginning."""
+        self._before_step = self._process_state()
+
+    def _process_state(self) -> ProcessState:
+        return ProcessState(
+            step=self.state.global_step,
+            random=random_state(several_processes=self.saving.processes.several),
+            loss_sum=self._tr_loss.detach().clone(),
+            last_logged_step=self._globalstep_last_logged,
+            figures=self.tallies["train"].sums,
+            tokens_trained=self.tokens_trained,
+            evaluation_postponed=self.evaluation_postponed,
+        )
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        # The Trainer calls this once when it resumes, after it has set its sums to nothing.
+        super()._load_rng_state(checkpoint)
+        interval = read_interval(Path(checkpoint), self.saving.processes.rank) if checkpoint else None
+        if interval is not None:
+            self._tr_loss += interval["loss_sum"]
+            self._globalstep_last_logged = interval["last_logged_step"]
+            figures = interval["figures"]
+            self.tallies["train"] = Tally(None if figures is None else torch.tensor(figures, device=self.args.device))
+            self.tokens_trained = interval["tokens_trained"]
+            if interval["evaluation_postponed"]:
+                self.evaluate()
+
+
+class _Remember(TrainerCallback):
+    """Tells the trainer when a step begins."""
+
+    def __init__(self, trainer: RunTrainer) -> None:
+        self._trainer = trainer
+        self._epoch_began_at = -1
+
+    def on_epoch_begin(
+        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
+    ) -> None:
+        # A checkpoint between epochs is resumed before the order of the next one is drawn.
+        self._trainer.remember_before_step()
+        self._epoch_began_at = state.global_step
+
+    def on_step_begin(
+        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
+    ) -> None:
+        if state.global_step != self._epoch_began_at:
+            self._trainer.remember_before_step()
 
 
 class Watcher(TrainerCallback):
-    """Between the Trainer and the world: asks it to stop when that was requested, and tells what it does."""
+    """Between the Trainer and the world: asks it to stop when that was requested, and tells what it does.
+
+    In all processes but the first it only has a part in the decision to stop.
+    """
 
     def __init__(
         self,
-        run_folder: Path,
+        trainer: RunTrainer,
         device: Device,
         stop: StopSignal,
         status: StatusFile,
         logs: MetricsLog,
         show: Callable[[Status], None],
     ) -> None:
-        self._run_folder = run_folder
+        self._trainer = trainer
         self._device = device
         self._stop = stop
         self._status = status
         self._logs = logs
         self._show = show
         self._pace = Pace()
+        self._first_step = 0
 
     def on_train_begin(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
     ) -> None:
-        # The state of a checkpoint says how often the run saved and logged before; what is set now counts.
-        state.compute_steps(args, state.max_steps)
+        self._first_step = state.global_step
         self._pace.start(state.global_step)
         self._status.update(state="training", step=state.global_step, max_steps=state.max_steps)
 
     def on_step_end(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
     ) -> None:
-        if _any_process(self._stop):
-            control.should_log = True
-            control.should_save = True
+        self._end_if_wished(state, control)
+        self._status.update(step=state.global_step)
+
+    def on_substep_end(
+        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
+    ) -> None:
+        # A step of a large model takes longer than a machine that is taken away leaves.
+        self._end_if_wished(state, control)
+
+    def _end_if_wished(self, state: "TrainerState", control: "TrainerControl") -> None:
+        own = _FAILED if self._trainer.saving.writer.failed else _STOP if self._stop.requested else _GO_ON
+        # All processes have to do the same after the same step, whoever was asked and whoever failed.
+        wish = self._trainer.saving.processes.largest(own)
+        if wish != _GO_ON:
             control.should_training_stop = True
-        self._status.update(state="saving" if control.should_save else "training", step=state.global_step)
+            # It may take longer than there is time; the next start does it first.
+            self._trainer.evaluation_postponed = control.should_evaluate
+            control.should_evaluate = False
+            # Without a step in this process there is nothing that the checkpoint before it lacks.
+            control.should_save = wish == _STOP and state.global_step > self._first_step
+            self._status.update(state="saving")
 
     def on_log(
         self,
@@ -206,12 +315,6 @@ class Watcher(TrainerCallback):
             better = {"best_eval_loss": loss, "best_step": step} if best is None or loss < best else {}
             self._status.update(eval_loss=loss, **better)
 
-    def on_save(
-        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
-    ) -> None:
-        checkpoint = self._run_folder / f"checkpoint-{state.global_step}"
-        self._status.update(state="training", last_checkpoint=saved(checkpoint))
-
 
 class Pace:
     """Speed of a run since this process began it."""
@@ -243,16 +346,6 @@ class Pace:
     def seconds_left(self, step: int, max_steps: int) -> float | None:
         done = step - self._first_step
         return (time.monotonic() - self._began) / done * (max_steps - step) if done > 0 else None
-
-
-def _any_process(stop: StopSignal) -> bool:
-    """Whether any process of the training was asked to: all must stop after the same step."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return stop.requested
-    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-    flag = torch.tensor(int(stop.requested), device=device)
-    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-    return bool(flag.item())
 
 
 def _lora(config: RunConfig) -> LoraConfig:
@@ -291,6 +384,8 @@ def _arguments(config: RunConfig, run_folder: Path, device: Device) -> SFTConfig
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
+        # Every trained weight takes part in every step: there is none to look for.
+        ddp_find_unused_parameters=False,
         logging_steps=config.logging_steps,
         logging_nan_inf_filter=False,
         save_strategy="steps",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tunestack_train.commands import dry_run
 from tunestack_train.layers import ENVIRONMENT_PREFIX, assignments_layer, environment_layer, file_layer
 from tunestack_train.presets import PRESETS, Value
+from tunestack_train.processes import Processes
 from tunestack_train.progress import Console
 from tunestack_train.resolve import Layer, Resolved, resolve
 from tunestack_train.settings import HUB_PREFIX, SETTINGS
@@ -89,6 +90,8 @@ def train(resolved: Resolved, *, as_json: bool) -> "Finished":
     stop.install()
     console = Console(sys.stderr if as_json else sys.stdout)
     finished = Run(resolved, folders(), stop, console).execute()
+    if not Processes.from_environment().first:
+        return finished
     if as_json:
         report = {
             "run": resolved.config.name,
