@@ -8,7 +8,7 @@ from typing import Final, cast
 from tunestack_train.experiments.format import DEFAULT_TIMEOUT, ENDS, RUN_FIELDS, Entry, as_entries, check, matrix_of
 from tunestack_train.experiments.format import Problem as FileProblem
 from tunestack_train.experiments.matrix import Scalar, expand
-from tunestack_train.experiments.merge import attempt_number
+from tunestack_train.experiments.merge import attempt_number, merge
 from tunestack_train.experiments.positions import Json
 
 Attempt = dict[str, Json]
@@ -53,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Change:
-    """A new status and attempt of an item. With it the entry to put back, should the file have lost it."""
+    """A new status and attempt of an item, made to `entry` as it was seen before."""
 
     status: str
     attempt: Attempt
@@ -107,27 +107,36 @@ class Board:
         return next((need for need in self.unmet(item) if need.status in ENDS), None)
 
     def changed(self, changes: Mapping[str, Change]) -> list[Json]:
-        """The file with these changes, and everything else as it was."""
+        """The file with these changes merged into it, and everything else as it was.
+
+        An experiment that was removed from the file meanwhile comes back.
+        """
         entries = copy.copy(self.entries or [])
-        places = {entry["name"]: index for index, entry in as_entries(entries) if isinstance(entry.get("name"), str)}
+        places: dict[str, int] = {}
+        for index, entry in as_entries(entries):
+            places.setdefault(str(entry.get("name")), index)
         for name, change in changes.items():
             parent = cast("str", change.entry["name"])
-            if parent not in places:
-                places[parent] = len(entries)
-                entries.append(change.entry)
-            index = places[parent]
-            entry = cast("Entry", entries[index])
-            state: Entry = {"status": change.status, "attempt": dict(change.attempt)}
-            if name == parent:
-                entries[index] = entry | state
+            here = entries[places[parent] : places[parent] + 1] if parent in places else []
+            after = _after(name, change)
+            merged = (merge([change.entry], [after], here).entries or [after])[0]
+            if parent in places:
+                entries[places[parent]] = merged
             else:
-                children = cast("Entry", entry.get("children") or {})
-                known = cast("Entry", children.get(name) or {})
-                entries[index] = entry | {"children": children | {name: known | state}}
+                places[parent] = len(entries)
+                entries.append(merged)
         for parent in {cast("str", one.entry["name"]) for name, one in changes.items() if name != one.entry["name"]}:
             index = places[parent]
             entries[index] = _summarised(cast("Entry", entries[index]))
         return entries
+
+
+def _after(name: str, change: Change) -> Entry:
+    state: Entry = {"status": change.status, "attempt": dict(change.attempt)}
+    if name == change.entry["name"]:
+        return change.entry | state
+    children = cast("Entry", change.entry.get("children") or {})
+    return change.entry | {"children": children | {name: cast("Entry", children.get(name) or {}) | state}}
 
 
 def _item(name: str, parent: str | None, values: Mapping[str, Scalar], entry: Entry, state: Entry) -> Item:

@@ -4,37 +4,22 @@ import argparse
 import fcntl
 import json
 import os
-import re
 import secrets
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tunestack_train.errors import SettingsError, TunestackError
-from tunestack_train.experiments.access import Access
-from tunestack_train.experiments.board import Item
-from tunestack_train.experiments.devices import Gpu, Slots, find_gpus
-from tunestack_train.experiments.execution import Execution, Job
 from tunestack_train.experiments.format import FILE, check
 from tunestack_train.experiments.git import Git
-from tunestack_train.experiments.held import Runner
-from tunestack_train.experiments.jobs import command_of, environment_of
-from tunestack_train.experiments.log_file import LogFile
-from tunestack_train.experiments.redaction import Redactor
-from tunestack_train.experiments.report import STATUS, Report
-from tunestack_train.experiments.results import LOG, hostname, now
-from tunestack_train.experiments.runner import Service, Tools
+from tunestack_train.experiments.report import STATUS
+from tunestack_train.experiments.service import open_access, serve
 from tunestack_train.experiments.settings import DEFAULT_BRANCH, Settings
 from tunestack_train.units import parse_duration, parse_size, show_duration
-
-if TYPE_CHECKING:
-    from tunestack_train.experiments.positions import Json
 
 _PROBLEMS_EXIT_CODE: Final = 3
 _STALE_POLLS: Final = 4
@@ -148,66 +133,8 @@ def _run(options: argparse.Namespace) -> int:
             raise SettingsError(
                 f"another runner works in {settings.state}", "stop that one, or give this one a --state of its own"
             ) from None
-        return _serve(settings)
-
-
-def _serve(settings: Settings) -> int:
-    access, redactor = _access(settings)
-    gpus = find_gpus(settings.gpus)
-    instance = _instance(settings.state)
-    name = settings.name or f"{re.sub(r'[^a-z0-9-]', '-', hostname().lower())[:40]}-{instance[:6]}"
-    if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name) is None:
-        raise SettingsError(f"--name {name} cannot be the name of a runner", "take lower case, digits and hyphens")
-    runner = Runner(name, instance, settings.image_digest)
-    git = Git(settings.state / "repository.git", access, settings.branch, redactor)
-    git.prepare()
-    fixed: dict[str, Json] = {
-        "schema": 1,
-        "runner": name,
-        "instance": instance,
-        "host": hostname(),
-        "started_at": now(),
-        "poll_seconds": settings.poll,
-        "gpus": [dict(gpu.as_dict()) for gpu in gpus],
-    }
-    report = Report(settings.state / STATUS, fixed, settings.poll)
-
-    def say(line: str) -> None:
-        print(f"{now()} {redactor.text(line)}", flush=True)
-
-    def execute(item: Item, number: int, commit: str, given: tuple[Gpu, ...], wake: Callable[[], None]) -> Execution:
-        output = settings.outputs / item.name
-        output.mkdir(parents=True, exist_ok=True)
-        redactor.add(access.all_secrets())
-        log = LogFile(output / LOG, settings.most_log_bytes, redactor, lambda error: say(f"{item.name}: {error}"))
-        log.say(f"{now()} attempt {number} of {item.name} on {name}, commit {commit}")
-        job = Job(item.name, command_of(item), commit, item.timeout, given, environment_of(item, number))
-        worktree = settings.state / "worktrees" / item.name
-        return Execution(job, git, worktree, output, log, settings.grace, wake)
-
-    slots = Slots(gpus, settings.cpu_places, gpus_on_cpu=settings.gpus_on_cpu)
-    stopping = threading.Event()
-    tools = Tools(git, slots, report, execute, lambda held: None, say)  # noqa: ARG005
-    service = Service(settings, runner, tools, stopping)
-
-    def stop(*_: object) -> None:
-        stopping.set()
-        service.wake()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    has = ", ".join(gpu.name or f"GPU {gpu.index}" for gpu in gpus) or "no GPU"
-    say(f"runner {name} ({has}) takes experiments from {settings.branch} of {settings.url}")
-    service.run()
+        serve(settings)
     return 0
-
-
-def _access(settings: Settings) -> tuple[Access, Redactor]:
-    # On disk only where there is nowhere else: a key from the environment is written there.
-    private = settings.state / "private"
-    access = Access(settings.url, private, settings.user, settings.secrets)
-    access.check()
-    return access, Redactor(access.all_secrets())
 
 
 def _make_folders(settings: Settings) -> None:
@@ -222,19 +149,6 @@ def _make_folders(settings: Settings) -> None:
             raise SettingsError(f"{folder} cannot be written by user {os.getuid()}", "give the folder to that user")
 
 
-def _instance(state: Path) -> str:
-    """What tells this state folder from every other. Made once."""
-    file = state / "instance"
-    try:
-        text = file.read_text().strip()
-    except FileNotFoundError:
-        text = ""
-    if not text:
-        text = secrets.token_hex(16)
-        file.write_text(text + "\n")
-    return text
-
-
 def _check_access(options: argparse.Namespace) -> int:
     settings = Settings(
         url=options.repository,
@@ -245,7 +159,7 @@ def _check_access(options: argparse.Namespace) -> int:
         user=options.user,
     )
     _make_folders(settings)
-    access, redactor = _access(settings)
+    access, redactor = open_access(settings)
     git = Git(settings.state / "repository.git", access, settings.branch, redactor)
     git.prepare()
     refs = git.observe()

@@ -141,10 +141,10 @@ def _check_entry(entry: Json, path: str) -> Iterator[_Finding]:
     for key, value in entry.items():
         if key in _CHECKS:
             yield from _CHECKS[key](value, member(path, key))
-    for key in entry:
+    for key in (key for key in entry if key not in FIELDS):
         # An unknown field is allowed; one that is nearly a known field of which there is none is a slip.
         meant = next((field for field in FIELDS if field not in entry and _one_slip(key, field)), None)
-        if key not in FIELDS and meant is not None:
+        if meant is not None:
             reason = f"is no field, and looks like {meant}"
             yield _Finding("misspelt", member(path, key), "", reason, f"write {meant}, or give it another name")
 

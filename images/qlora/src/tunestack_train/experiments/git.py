@@ -66,6 +66,14 @@ class Refs:
     runners: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """`forced`: what was fetched before is no longer part of it."""
+
+    commit: str
+    forced: bool
+
+
 class StaleError(Exception):
     """The server has another value than the push was made for: nothing of it was done."""
 
@@ -83,6 +91,7 @@ class Git:
         self._branch = f"refs/heads/{branch}"
         self._redactor = redactor
         self._atomic = True
+        self._objects = _Objects(folder)
         self.calls: Counter[str] = Counter()
 
     def prepare(self) -> None:
@@ -101,7 +110,7 @@ class Git:
 
     def observe(self) -> Refs:
         """What the server has. One request, without objects. Raises AccessError."""
-        out = self._remote("ls-remote", self._access.url, self._branch, f"{CLAIMS}*", f"{RUNNERS}*").decode()
+        out = self._remote("ls-remote", self._access.url, self._branch, f"{CLAIMS}*", f"{RUNNERS}*")[0].decode()
         refs = {ref: oid for oid, _, ref in (line.partition("\t") for line in out.splitlines())}
         return Refs(
             refs.get(self._branch),
@@ -109,33 +118,29 @@ class Git:
             {ref[len(RUNNERS) :]: oid for ref, oid in refs.items() if ref.startswith(RUNNERS)},
         )
 
-    def fetch_branch(self) -> str:
-        """Fetches the branch and returns its commit, which may be newer than what was observed."""
+    def fetch_branch(self) -> "Fetched":
+        """Fetches the branch, which may be newer than what was observed."""
         return self._fetch(self._branch, f"{_SEEN}/branch")
 
     def fetch_claim(self, name: str) -> str:
         """Fetches a claim and returns its commit."""
-        return self._fetch(f"{CLAIMS}{name}", f"{_SEEN}/claims/{name}")
+        return self._fetch(f"{CLAIMS}{name}", f"{_SEEN}/claims/{name}").commit
 
-    def _fetch(self, ref: str, to: str) -> str:
-        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
-        self._remote("fetch", *options, self._access.url, f"+{ref}:{to}")
-        return self._local("rev-parse", "--verify", to).decode().strip()
+    def _fetch(self, ref: str, to: str) -> "Fetched":
+        options = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
+        said = self._remote("fetch", *options, self._access.url, f"+{ref}:{to}")[1]
+        commit = self._objects.read(to)
+        if commit is None:
+            raise GitError(f"git fetch: {ref} was fetched and is not there")
+        return Fetched(commit[0], forced="(forced update)" in said)
 
     def read(self, commit: str, path: str) -> str | None:
         """A file of a commit that was fetched or made here; None where it has none, or none that is text."""
+        found = self._objects.read(f"{commit}:{path}")
         try:
-            return self._local("cat-file", "blob", f"{commit}:{path}").decode("utf-8")
-        except (GitError, UnicodeDecodeError):
+            return None if found is None else found[1].decode("utf-8")
+        except UnicodeDecodeError:
             return None
-
-    def descends(self, commit: str, ancestor: str) -> bool:
-        """Whether `commit` goes on from `ancestor`. False too where one of them is not known here."""
-        try:
-            self._local("merge-base", "--is-ancestor", ancestor, commit)
-        except GitError:
-            return False
-        return True
 
     def make(self, commits: Sequence[NewCommit]) -> list[str]:
         """Makes commits, all in one process, and returns their ids. Raises GitError, for a full disk too."""
@@ -228,11 +233,11 @@ class Git:
             raise GitError(f"git {arguments[0]}: {self._redactor.text(err).strip() or f'ended with {code}'}")
         return out
 
-    def _remote(self, *arguments: str) -> bytes:
+    def _remote(self, *arguments: str) -> tuple[bytes, str]:
         code, out, err = self._call(*arguments, seconds=_NETWORK_SECONDS)
         if code != 0:
             raise explain(self._redactor.text(err), self._access, arguments[0])
-        return out
+        return out, err
 
     def _call(self, *arguments: str, seconds: float, stdin: bytes | None = None) -> tuple[int, bytes, str]:
         self.calls[arguments[0]] += 1
@@ -257,6 +262,41 @@ class Git:
                     raise GitError(f"git {arguments[0]} did not end within {seconds:g} s") from None
                 raise AccessError.unanswered(self._access, seconds) from None
         return process.returncode, out, err.decode(errors="replace")
+
+
+class _Objects:
+    """Objects of the repository, read by one git that stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read(self, name: str) -> tuple[str, bytes] | None:
+        """Id and content of an object; None where there is none of that name."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            process = self._process = subprocess.Popen(
+                ["git", "cat-file", "--batch"],  # noqa: S607 - git is where the person has it
+                cwd=self._folder,
+                env=no_terminal(os.environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        if process.stdin is None or process.stdout is None:
+            raise GitError("git cat-file has no pipes")
+        try:
+            process.stdin.write(f"{name}\n".encode())
+            process.stdin.flush()
+            head = process.stdout.readline().decode().rstrip("\n")
+            if head.endswith(("missing", "ambiguous")):
+                return None
+            oid, _, size = head.split()
+            content = process.stdout.read(int(size) + 1)[:-1]
+        except (OSError, ValueError) as error:
+            process.kill()
+            raise GitError(f"git cat-file: {error}") from None
+        return oid, content
 
 
 class _NoAtomicPushError(Exception):

@@ -7,6 +7,7 @@ from typing import Final
 from tunestack_train.experiments.board import Attempt, Change, Item
 from tunestack_train.experiments.devices import Gpu
 from tunestack_train.experiments.execution import Execution
+from tunestack_train.experiments.format import ENDS
 from tunestack_train.experiments.json_text import indented
 from tunestack_train.experiments.positions import Json
 from tunestack_train.experiments.results import (
@@ -21,6 +22,7 @@ from tunestack_train.experiments.results import (
     size_of,
     write_atomically,
 )
+from tunestack_train.notify import Word
 
 MOST_LOST: Final = 3
 _CLAIM_LOG_BYTES: Final = 16 << 10
@@ -81,7 +83,7 @@ class Held:
             status = "pending"
             attempt.setdefault("message", f"given back by {self.runner.name}")
         elif status in {"failed", "timeout", "error"}:
-            failures = self.item.count("failures") + 1 if self.item.count("failures") <= self.item.retries else 1
+            failures = self.item.count("failures") + 1
             attempt["failures"] = failures
             status = "pending" if failures <= self.item.retries else status
         self.change = Change(status, attempt, self.item.entry)
@@ -93,6 +95,29 @@ class Held:
             failure = error
         self.files = files_for_git(self.item.name, self.results, execution.log.tail(LOG_BYTES_IN_GIT), execution.output)
         return failure
+
+    def outcome(self) -> str:
+        """How it ended, for the runner's log."""
+        if self.change is None or self.execution is None or self.execution.ending is None:
+            return "running"
+        ending, message = self.execution.ending, self.change.attempt.get("message")
+        retried = ", to be tried again" if self.change.status == "pending" and ending.status else ""
+        because = f" ({message})" if message else ""
+        return f"{ending.status or 'given back'}{retried}{because} after {ending.seconds:.0f} s"
+
+    def word(self, link: str | None) -> Word | None:
+        """What people are told; None where it goes on elsewhere, or later."""
+        if self.change is None or self.change.status not in ENDS or self.change.status == "cancelled":
+            return None
+        status, metrics = self.change.status, self.results.get("metrics")
+        said = [str(self.results["message"])] if self.results.get("message") else []
+        if status == "failed" and self.results.get("exit_code") is not None:
+            said.append(f"exit code {self.results['exit_code']}")
+        if isinstance(metrics, dict):
+            said += [f"{key} {value:g}" for key, value in metrics.items() if isinstance(value, int | float)]
+        seconds = self.execution.ending.seconds if self.execution and self.execution.ending else None
+        details = "; ".join([*said, f"on {self.runner.name}"])
+        return Word(f"experiment {self.item.name}: {status}", status == "completed", seconds, details, link)
 
     def _results(self, status: str, seconds: float, attempt: Attempt) -> dict[str, Json]:
         execution = self.execution

@@ -156,7 +156,7 @@ def _order(base: list[str], left: list[str], right: list[str]) -> list[str]:
     known = set(base)
     changed = [side for side in (left, right) if _known(side, known) != _known(base, set(side))]
     leading = changed[0] if len(changed) == 1 else base
-    fresh = sorted(([name for name in side if name not in known] for side in (left, right)), key=lambda new: new[:1])
+    fresh = sorted(([name for name in side if name not in known] for side in (left, right)), key=list)
     return _placed(_known(leading, known), base) + list(dict.fromkeys(fresh[0] + fresh[1]))
 
 

@@ -5,24 +5,23 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from tunestack_train.experiments import plan
 from tunestack_train.experiments.access import AccessError
-from tunestack_train.experiments.board import Board, Change, Item
+from tunestack_train.experiments.board import Board, Item
+from tunestack_train.experiments.claims import Claims
 from tunestack_train.experiments.devices import Gpu, Slots
 from tunestack_train.experiments.execution import Execution
-from tunestack_train.experiments.format import ENDS, FILE, write
+from tunestack_train.experiments.format import FILE
 from tunestack_train.experiments.git import CLAIMS, RUNNERS, Git, GitError, NewCommit, Refs, StaleError, Update
-from tunestack_train.experiments.held import Held, Runner, claim_files
-from tunestack_train.experiments.json_text import read
-from tunestack_train.experiments.leases import Leases
+from tunestack_train.experiments.held import Held, Runner
 from tunestack_train.experiments.plan import Start, View
 from tunestack_train.experiments.positions import Json
+from tunestack_train.experiments.pushes import Push
 from tunestack_train.experiments.report import Report
-from tunestack_train.experiments.results import LOG_BYTES_IN_GIT, RESULTS, files_for_git, now, read_results
+from tunestack_train.experiments.results import now
 from tunestack_train.experiments.settings import Settings
 
 _TRIES: Final = 20
@@ -44,20 +43,6 @@ class Tools:
     say: Say
 
 
-@dataclass
-class _Push:
-    """What one push is to bring about."""
-
-    changes: dict[str, Change] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
-    ended: list[Held] = field(default_factory=list)
-    starts: list[tuple[Start, tuple[Gpu, ...]]] = field(default_factory=list)
-    removals: list[Update] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.changes or self.starts or self.removals)
-
-
 class Service:
     """Runs until `stopping` is set, or with `--once` until nothing is left to do."""
 
@@ -68,12 +53,11 @@ class Service:
         self._tools = tools
         self._stopping = stopping
         self._wake = threading.Event()
-        self._leases = Leases(settings.lease)
+        self._claims = Claims(tools.git, settings.lease, runner.instance)
         self._held: dict[str, Held] = {}
         self._refs: Refs | None = None
+        self._last_commit: str | None = None
         self._board: Board | None = None
-        self._own_dead: dict[str, str] = {}
-        self._lease_by_claim: dict[str, float] = {}
         self._look_at = 0.0
         self._beat_at = time.monotonic() + settings.heartbeat
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
@@ -104,13 +88,7 @@ class Service:
                 raise
             self._fail(error)
             return
-        for name in self._refs.claims:
-            with contextlib.suppress(AccessError, GitError):
-                commit = self._git.fetch_claim(name)
-                content = read(self._git.read(commit, "claim.json") or "null")
-                # Its state folder is locked by this process, so whoever wrote this claim is dead.
-                if isinstance(content, dict) and content.get("instance") == self._runner.instance:
-                    self._own_dead[name] = commit
+        self._claims.recover(self._refs)
 
     def _turn(self) -> None:
         try:
@@ -143,7 +121,7 @@ class Service:
         if self._held:
             due.append(self._beat_at)
         left = min(due) - time.monotonic()
-        return max(0.0, min(left, self._leases.next_expiry() or left)) + 0.001
+        return max(0.0, min(left, self._claims.next_expiry() or left)) + 0.001
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -161,20 +139,20 @@ class Service:
             if self._board is None or self._board.commit != refs.branch:
                 self._fetch()
         running = [item.name for item in self._board.items.values() if item.status == "running"] if self._board else []
-        self._leases.note(refs.claims, running)
-        self._own_dead = {name: claim for name, claim in self._own_dead.items() if refs.claims.get(name) == claim}
+        self._claims.note(refs, running)
         for held in list(self._held.values()):
             self._check_claim(held, refs.claims.get(held.item.name))
 
     def _fetch(self) -> None:
-        commit = self._git.fetch_branch()
-        before = self._board
-        if before is not None and before.commit != commit and not self._git.descends(commit, before.commit):
+        fetched = self._git.fetch_branch()
+        before, commit = self._last_commit, fetched.commit
+        if fetched.forced and before is not None:
             remedy = "nothing: running experiments go on, and their results are added to what is there now"
-            message = f"the branch was force-pushed: {before.commit[:12]} is no longer part of it"
+            message = f"the branch was force-pushed: {before[:12]} is no longer part of it"
             self._tell("branch-forced", message, remedy, commit=commit)
-        elif before is not None:
+        elif before != commit:
             self._report.solved("branch-forced")
+        self._last_commit = commit
         self._set_board(Board(commit, self._git.read(commit, FILE)))
 
     def _set_board(self, board: Board) -> None:
@@ -248,7 +226,7 @@ class Service:
             failure = held.conclude()
             if failure is not None:
                 self._tell("disk-full", f"{execution.output}: {failure.strerror}", "make room in the outputs folder")
-            self._say(f"{held.item.name}: {_outcome(held)}")
+            self._say(f"{held.item.name}: {held.outcome()}")
             self._tools.on_end(held)
 
     # --- pushing -----------------------------------------------------------------------------------------------------
@@ -267,13 +245,17 @@ class Service:
             try:
                 self._do(push, self._board)
             except StaleError:
-                self._withdraw(push)
+                push.withdraw(self._slots.give_back)
                 # Others have the same in mind: not all at the same moment again.
                 time.sleep(random.uniform(0, 0.02 * 2 ** min(number, 5)))  # noqa: S311
-                self._look()
+                if number % 3 == 2:
+                    self._look()
+                else:
+                    # What stands in the way is mostly the branch, and that alone takes half the time.
+                    self._fetch()
                 self._attend()
             except BaseException:
-                self._withdraw(push)
+                push.withdraw(self._slots.give_back)
                 raise
         self._look_at = 0.0
 
@@ -282,82 +264,21 @@ class Service:
         if waiting:
             self._tell("unpublished", f"{', '.join(waiting)} ended and cannot be pushed yet", "mend the branch")
 
-    def _prepare(self, board: Board, refs: Refs) -> _Push:
-        push = _Push()
-        for held in [held for held in self._held.values() if held.change is not None]:
-            self._prepare_end(push, held, board)
+    def _prepare(self, board: Board, refs: Refs) -> Push:
+        for held in [one for one in self._held.values() if one.change is not None]:
+            item = board.items.get(held.item.name)
+            if item is not None and item.number > held.number:
+                self._forget(held)
+        push = Push()
+        push.add_ends(self._held.values())
         view = View(board, refs.claims, self._dead)
-        push.changes |= {name: change for name, change in plan.verdicts(view).items() if name not in self._held}
-        for name in plan.abandoned(view, self._held):
-            push.removals.append(Update(f"{CLAIMS}{name}", refs.claims[name], None))
-        for name in push.changes:
-            if name in refs.claims and name not in self._held and self._dead(name):
-                push.removals.append(Update(f"{CLAIMS}{name}", refs.claims[name], None))
+        push.add_verdicts(view, self._held)
         if not self._stopping.is_set() and self._has_room():
-            for start in plan.starts(view, self._slots, self._held, self._runner.name):
-                if not self._salvage(push, start):
-                    push.starts.append((start, self._slots.take(start.item.gpus)))
+            push.add_starts(view, self._slots, self._held, self._runner.name, self._settings.outputs)
         return push
 
-    def _prepare_end(self, push: _Push, held: Held, board: Board) -> None:
-        item, change = board.items.get(held.item.name), held.change
-        if item is not None and item.number > held.number:
-            self._forget(held)
-            return
-        if change is None:
-            return
-        if item is not None and item.status == "cancelled" and change.status == "pending":
-            change = Change("cancelled", change.attempt, change.entry)
-        push.changes[held.item.name] = change
-        push.files |= held.files
-        push.ended.append(held)
-        push.removals.append(Update(f"{CLAIMS}{held.item.name}", held.claim, None))
-
-    def _salvage(self, push: _Push, start: Start) -> bool:
-        """A dead runner may have left a result that it could not push any more: then that counts."""
-        item = start.item
-        output = self._settings.outputs / item.name
-        results = read_results(output) if item.status == "running" else None
-        if results is None or results.get("status") not in ENDS or results.get("attempt") != item.number:
-            return False
-        if results.get("started_at") != item.attempt.get("started_at"):
-            return False
-        ended = {key: results[key] for key in ("ended_at", "exit_code", "message") if results.get(key) is not None}
-        push.changes[item.name] = Change(str(results["status"]), dict(item.attempt) | ended, item.entry)
-        try:
-            with (output / "execution.log").open("rb") as stream:
-                stream.seek(max(0, stream.seek(0, 2) - LOG_BYTES_IN_GIT))
-                log = stream.read()
-        except OSError:
-            log = b""
-        push.files |= files_for_git(item.name, results, log, output)
-        if start.old is not None:
-            push.removals.append(Update(f"{CLAIMS}{item.name}", start.old, None))
-        self._say(f"{item.name}: {RESULTS} of its lost runner is pushed")
-        return True
-
     def _dead(self, name: str) -> bool:
-        if name in self._own_dead:
-            return True
-        return (
-            name not in self._held
-            and self._leases.expired(name)
-            and self._lease_of(name) <= self._leases.unchanged(name)
-        )
-
-    def _lease_of(self, name: str) -> float:
-        """The lease that the claim itself names; its runner may have been given a longer one."""
-        claim = self._refs.claims.get(name) if self._refs else None
-        if claim is None:
-            return self._settings.lease
-        if claim not in self._lease_by_claim:
-            self._lease_by_claim = {claim: self._fetch_lease(name)}
-        return self._lease_by_claim[claim]
-
-    def _fetch_lease(self, name: str) -> float:
-        content = read(self._git.read(self._git.fetch_claim(name), "claim.json") or "null")
-        seconds = content.get("lease_seconds") if isinstance(content, dict) else None
-        return float(seconds) if isinstance(seconds, int | float) else self._settings.lease
+        return name not in self._held and self._claims.void(name)
 
     def _has_room(self) -> bool:
         for folder in (self._settings.outputs, self._settings.state):
@@ -369,63 +290,42 @@ class Service:
         self._report.solved("disk-full")
         return True
 
-    def _do(self, push: _Push, board: Board) -> None:
+    def _do(self, push: Push, board: Board) -> None:
         """One push for all of it, then what follows from it. Raises StaleError when something else came first."""
-        changes = push.changes | {
-            start.item.name: Change("running", start.attempt, start.item.entry) for start, _ in push.starts
-        }
-        commits: list[NewCommit] = []
-        text = write(board.changed(changes))
-        if changes:
-            files = {FILE: text.encode()} | push.files
-            commits.append(NewCommit(_message(changes), files, board.commit))
-        for start, gpus in push.starts:
-            files = claim_files(start.item.name, self._runner, start.attempt, 0, self._settings.lease, gpus)
-            commits.append(NewCommit(f"claim of {start.item.name} by {self._runner.name}", files))
+        text, commits = push.commits(board, self._runner, self._settings.lease)
         made = self._git.make(commits) if commits else []
-        updates = list(push.removals)
-        if changes:
-            updates.append(Update(f"refs/heads/{self._settings.branch}", board.commit, made[0]))
-        claims = made[len(made) - len(push.starts) :]
-        for (start, _), claim in zip(push.starts, claims, strict=True):
-            updates.append(Update(f"{CLAIMS}{start.item.name}", start.old, claim))
-        # If the answer is lost, the claims may be there: they are this runner's then, with nothing running.
-        doubtful = {start.item.name: claim for (start, _), claim in zip(push.starts, claims, strict=True)}
+        updates, claims = push.updates(self._settings.branch, board, made)
         try:
             self._git.push(updates)
         except AccessError:
-            self._own_dead |= doubtful
+            # If only the answer was lost, the claims are there: this runner's, with nothing running.
+            self._claims.disown(claims)
             raise
-        self._note_pushed(push, claims)
-        if changes:
-            self._set_board(Board(made[0], text))
-        for (start, gpus), claim in zip(push.starts, claims, strict=True):
-            self._start(start, gpus, claim, board.commit)
-        push.starts.clear()
-
-    def _note_pushed(self, push: _Push, claims: Sequence[str]) -> None:
-        refs = self._refs
         gone = {update.ref[len(CLAIMS) :] for update in push.removals}
-        known = {name: claim for name, claim in (refs.claims if refs else {}).items() if name not in gone}
-        known |= {start.item.name: claim for (start, _), claim in zip(push.starts, claims, strict=True)}
-        self._refs = Refs(refs.branch if refs else None, known, refs.runners if refs else {})
+        if self._refs is not None:
+            known = {name: claim for name, claim in self._refs.claims.items() if name not in gone} | claims
+            self._refs = Refs(self._refs.branch, known, self._refs.runners)
         for held in push.ended:
             self._forget(held)
         self._report.solved("unpublished")
+        for name in push.salvaged:
+            self._say(f"{name}: the result that its lost runner had left is pushed")
+        if len(made) > len(claims):
+            self._last_commit = made[0]
+            self._set_board(Board(made[0], text))
+        for start, gpus in push.starts:
+            self._start(start, gpus, claims[start.item.name], board.commit)
+        push.starts.clear()
 
     def _start(self, start: Start, gpus: tuple[Gpu, ...], claim: str, commit: str) -> None:
         item = start.item
-        held = Held(item, self._runner, commit, start.attempt, gpus, claim, self._settings.lease)
-        self._own_dead.pop(item.name, None)
+        # From the branch as it is now: its end is merged against this.
+        running = self._board.items.get(item.name, item) if self._board else item
+        held = Held(running, self._runner, commit, start.attempt, gpus, claim, self._settings.lease)
         held.execution = self._tools.execute(item, held.number, commit, gpus, self.wake)
         self._held[item.name] = held
         held.execution.start()
         self._say(f"{item.name}: started (attempt {held.number}, commit {commit[:12]})")
-
-    def _withdraw(self, push: _Push) -> None:
-        for _, gpus in push.starts:
-            self._slots.give_back(gpus)
-        push.starts.clear()
 
     # --- staying alive -----------------------------------------------------------------------------------------
 
@@ -495,19 +395,3 @@ class Service:
 def _jittered(seconds: float) -> float:
     """A tenth more or less, so that runners that were started together do not ask together for ever."""
     return seconds * random.uniform(0.9, 1.1)  # noqa: S311 - nothing depends on its being unpredictable
-
-
-def _message(changes: dict[str, Change]) -> str:
-    parts = [f"{name} {change.status}" for name, change in changes.items()]
-    more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
-    return f"Experiments: {', '.join(parts[:3])}{more}"
-
-
-def _outcome(held: Held) -> str:
-    change, execution = held.change, held.execution
-    if change is None or execution is None or execution.ending is None:
-        return "running"
-    message = change.attempt.get("message")
-    status = execution.ending.status or "given back"
-    retried = ", to be tried again" if change.status == "pending" and execution.ending.status else ""
-    return f"{status}{retried}{f' ({message})' if message else ''} after {execution.ending.seconds:.0f} s"
