@@ -7,6 +7,7 @@ import { cancel, retry, type StatusChange } from "./lib/experiments/change-statu
 import { printLog } from "./lib/experiments/follow-log.ts";
 import { queueDirectory, queueOf } from "./lib/experiments/queue.ts";
 import { formatOutputs, formatStatus, summaryLine } from "./lib/experiments/report.ts";
+import { serveQueue } from "./lib/experiments/serve.ts";
 import { type Job, logOf, readState } from "./lib/experiments/state.ts";
 import { type Added, addExperiments, experimentsOfFile, typedExperiment } from "./lib/experiments/submit.ts";
 import { drawSweeps, type LocalBranch, mergeLocalBranch, saveResults } from "./lib/experiments/sync.ts";
@@ -14,13 +15,13 @@ import { requireQueue, toProblem } from "./lib/experiments/validate.ts";
 import { type Parsed, parseCommand } from "./lib/options.ts";
 import { PERSONAL_DIR } from "./lib/project.ts";
 
-const ACTIONS = ["submit", "status", "sync", "cancel", "retry", "logs", "check"] as const;
+const ACTIONS = ["submit", "status", "sync", "cancel", "retry", "logs", "check", "serve"] as const;
 type Action = (typeof ACTIONS)[number];
 
 const SPEC = {
   name: "experiment",
   summary:
-    "Experiments through git: submit pushes one to the branch that runners listen on, status and logs tell how it goes, sync\nbrings results here. Your working tree and index stay as they are. Format: docs/experiment-queue.md",
+    "Experiments through git: submit pushes one to the branch that runners listen on, status and logs tell how it goes, sync\nbrings results here. serve lets this stack run what is pushed. Your working tree and index stay as they are. Format: docs/experiment-queue.md",
   operands: { names: `${ACTIONS.join("|")} [NAME…]`, atMost: 101, help: "what to do, and with which experiments" },
   options: {
     command: { type: "string", value: "COMMAND", help: "submit: what runs; {KEY} stands for a value of the matrix" },
@@ -51,6 +52,7 @@ const SPEC = {
     "npm run experiment -- submit sweep --command 'python train.py --lr {lr}' --matrix lr=1e-4,2e-4,5e-4",
     "npm run experiment -- submit tuned --preset gemma-2b --data data/notes.jsonl --set max_steps=200",
     "npm run experiment -- logs sweep.lr-0.0001 --follow",
+    "GIT_TOKEN=… npm run experiment -- serve --remote https://host.example/me/work.git",
   ],
 } as const;
 
@@ -72,6 +74,10 @@ const ANSWERS: Readonly<Record<Action, (asked: Asked) => Promise<Answer>>> = {
   retry: async (asked) => await changeStatus(asked, "retry", retry),
   logs,
   check: async ({ names }) => checkFile(names),
+  serve: async ({ options }) => {
+    const text = await serveQueue(options.stack, queueOf(options));
+    return { text, value: { stack: options.stack } };
+  },
 };
 
 await runCommand(async () => {

@@ -35,7 +35,8 @@ function automaticBase({ settings, machine }: StackInputs, accelerator: "cuda" |
 function neededStages({ settings }: StackInputs): readonly ImageStage[] {
   const { profiles, services } = settings;
   const stages: ImageStage[] = [];
-  if (profiles.includes("training")) stages.push("training");
+  const runner = profiles.includes("experiments") && services["experiment-runner"].enabled;
+  if (profiles.includes("training") || runner) stages.push("training");
   if (profiles.includes("dev") && (services.jupyter.enabled || services.tensorboard.enabled)) stages.push("dev");
   if (profiles.includes("monitor") && services["gpu-monitor"].enabled) stages.push("monitor");
   if (profiles.includes("monitor") && services["training-backup"].enabled) stages.push("backup");

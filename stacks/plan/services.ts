@@ -58,6 +58,7 @@ function everyService(inputs: StackInputs, cuda: boolean): readonly ServicePlan[
     { profiles: ["dev", "monitor"], workload: wandbLocal(inputs) },
     { profiles: ["monitor"], workload: gpuMonitor(inputs, cuda) },
     { profiles: ["monitor"], workload: trainingBackup(inputs) },
+    { profiles: ["experiments"], workload: experimentRunner(inputs, cuda) },
   ];
 }
 
@@ -196,6 +197,56 @@ function trainingBackup({ settings, secretFiles }: StackInputs): Workload {
     health: healthOf("training-backup", { startSeconds: 120 }),
     // A snapshot under way is ended and its lock removed.
     stopGraceSeconds: 60,
+  };
+}
+
+/** Beside the runs and hidden from them and from backups: the repository and the worktrees of a runner. */
+const RUNNER_STATE = "/checkpoints/.experiment-runner";
+/** In the volume that is protected and backed up, since nobody can tell what of it can be made again. */
+const RUNNER_OUTPUTS = "/checkpoints/experiments";
+const RUNNER = ["python", "-m", "tunestack_train.experiments"] as const;
+
+function experimentRunner({ settings, secretFiles }: StackInputs, cuda: boolean): Workload {
+  const { repository, branch, pollInterval, cpuPlaces } = settings.experiments;
+  return {
+    ...OUR_IMAGE,
+    name: "experiment-runner",
+    image: { kind: "stage", stage: "training" },
+    command: [
+      ...RUNNER,
+      "run",
+      ...(repository === undefined ? [] : [`--repository=${repository}`]),
+      `--branch=${branch}`,
+      `--poll=${pollInterval}s`,
+      `--state=${RUNNER_STATE}`,
+      `--outputs=${RUNNER_OUTPUTS}`,
+      `--cpu-places=${cpuPlaces}`,
+      // Without a GPU everything is a rehearsal; a GPU that drops out of sight must not turn into one.
+      ...(cuda ? [] : ["--gpus-on-cpu"]),
+    ],
+    environment: gpuEnvironment(cuda),
+    mounts: [
+      mountVolume("training_models_cache"),
+      mountVolume("training_checkpoints"),
+      mountVolume("training_logs"),
+      ...secretMounts(secretFiles, [
+        "git-token",
+        "git-ssh-key",
+        "git-known-hosts",
+        "webhook-url",
+        "hf-token",
+        "wandb-api-key",
+      ]),
+    ],
+    ports: [],
+    scratch: SCRATCH,
+    gpu: cuda ? "all" : "none",
+    memoryBytes: settings.services["experiment-runner"].memory,
+    sharedMemoryBytes: settings.training.sharedMemory,
+    processLimit: 16384,
+    health: { command: [...RUNNER, "health", `--state=${RUNNER_STATE}`], ...healthTimes({ startSeconds: 120 }) },
+    // What runs is ended and given back to the queue.
+    stopGraceSeconds: Math.ceil(settings.training.stopGrace) + 30,
   };
 }
 

@@ -73,7 +73,8 @@ export type WorkloadName =
   | "tensorboard"
   | "wandb-local"
   | "gpu-monitor"
-  | "training-backup";
+  | "training-backup"
+  | "experiment-runner";
 
 /** One container, wherever it runs. */
 export interface Workload {

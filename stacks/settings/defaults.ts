@@ -22,13 +22,14 @@ export const DEFAULTS: RawSettings = {
     "wandb-local": { enabled: true, port: 8080, memory: "8GiB" },
     "gpu-monitor": { enabled: true, port: 9400, memory: "512MiB", interval: "5s" },
     "training-backup": { enabled: true, memory: "4GiB" },
+    "experiment-runner": { enabled: true },
   },
   backup: {
     interval: "1h",
     drillInterval: "24h",
     keep: { last: 6, hourly: 24, daily: 7, weekly: 4 },
   },
-  experiments: { branch: "gpu-experiments", pollInterval: "60s", parallel: "auto" },
+  experiments: { branch: "gpu-experiments", pollInterval: "60s", cpuPlaces: 1 },
   docker: { prefix: "" },
 };
 

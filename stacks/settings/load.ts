@@ -10,7 +10,16 @@ import { resolveSettings } from "./resolve.ts";
 import { type Settings, TOP_LEVEL_KEYS } from "./schema.ts";
 
 /** Secrets that services read as files under `/run/secrets`. */
-export const SECRET_NAMES = ["jupyter-token", "hf-token", "wandb-api-key", "restic-password"] as const;
+export const SECRET_NAMES = [
+  "jupyter-token",
+  "hf-token",
+  "wandb-api-key",
+  "restic-password",
+  "git-token",
+  "git-ssh-key",
+  "git-known-hosts",
+  "webhook-url",
+] as const;
 export type SecretName = (typeof SECRET_NAMES)[number];
 
 /** Everything that a stack is declared from. Nothing else in the project has hidden inputs. */

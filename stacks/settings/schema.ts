@@ -57,6 +57,11 @@ export const servicesSchema = z.strictObject({
   "wandb-local": z.strictObject(webService),
   "gpu-monitor": z.strictObject({ ...webService, /** Time between samples. Default: `5s`. */ interval: duration }),
   "training-backup": z.strictObject(service),
+  "experiment-runner": z.strictObject({
+    enabled: service.enabled,
+    /** Memory limit of the container, all experiments together; undefined leaves it to the machine. */
+    memory: size.optional(),
+  }),
 });
 
 export const trainingSchema = z.strictObject({
@@ -142,17 +147,6 @@ const repository = z.unknown().transform((given, context) => {
   return z.NEVER;
 });
 
-const parallel = z.unknown().transform((given, context): "auto" | number => {
-  if (given === "auto") return given;
-  if (typeof given === "number" && Number.isInteger(given) && given >= 1 && given <= 64) return given;
-  context.addIssue({
-    code: "custom",
-    message: "is neither auto nor a whole number from 1 to 64",
-    params: { remedy: "write auto for one experiment a GPU, or how many may run at once" },
-  });
-  return z.NEVER;
-});
-
 export const experimentsSchema = z.strictObject({
   /** Repository whose branch is the queue; the profile `experiments` needs it. Example: `git@github.com:me/work.git`. */
   repository: repository.optional(),
@@ -162,8 +156,8 @@ export const experimentsSchema = z.strictObject({
     .regex(/^(?!-)(?!.*(\.\.|\/\/|@\{|\.lock(\/|$)))[^\s~^:?*[\\]+(?<![/.])$/, { error: "is no branch name" }),
   /** Time between two looks at the branch, jittered by the runner. Default: `60s`. */
   pollInterval: duration,
-  /** How many experiments run at once; `auto` is one for each GPU, and one without a GPU. */
-  parallel,
+  /** How many experiments that ask for no GPU run at once; those with GPUs run as GPUs are free. Default: 1. */
+  cpuPlaces: z.int().min(1).max(64),
 });
 
 export const dockerSchema = z.strictObject({
@@ -175,7 +169,7 @@ export const dockerSchema = z.strictObject({
   }),
 });
 
-export const PROFILES = ["training", "dev", "monitor"] as const;
+export const PROFILES = ["training", "dev", "monitor", "experiments"] as const;
 export type Profile = (typeof PROFILES)[number];
 
 const everyTarget = {
@@ -202,6 +196,12 @@ export const settingsSchema = z
       error: "is missing: a model of your own needs data of your own",
       params: { remedy: "set training.data to a JSONL, JSON, CSV or Parquet file, or to a folder of them" },
       when: hasTraining,
+    }),
+    z.refine(({ profiles, experiments }) => !profiles.includes("experiments") || experiments.repository !== undefined, {
+      path: ["experiments", "repository"],
+      error: "is missing: the profile experiments takes experiments from a repository",
+      params: { remedy: "npm run experiment -- serve sets it to that of your clone; or leave the profile out" },
+      when: ({ value }) => isRecord(value) && Array.isArray(value.profiles) && isRecord(value.experiments),
     }),
   );
 

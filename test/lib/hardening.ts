@@ -3,7 +3,7 @@ import { z } from "zod";
 /** Containers that cannot be held to a rule, by name and with the reason. */
 const NEEDS_ITS_OWN_USER = new Set(["wandb-local"]); // Its image sets up MySQL and nginx below / as the user that it chooses.
 /** A run takes what the machine has, unless a limit is set. */
-const MAY_TAKE_ALL_MEMORY = new Set(["qlora-training"]);
+const MAY_TAKE_ALL_MEMORY = new Set(["qlora-training", "experiment-runner"]);
 
 /** The part of the Docker provider's container that hardening is about. */
 const containerSchema = z.looseObject({

@@ -1,6 +1,7 @@
 import { makePlan } from "../../stacks/plan/plan.ts";
 import type { Workload, WorkloadName } from "../../stacks/plan/types.ts";
 import { SECRET_NAMES } from "../../stacks/settings/load.ts";
+import { PROFILES } from "../../stacks/settings/schema.ts";
 import { type Naming, type Resolver, renderRun, renderService } from "../../stacks/targets/docker/render.ts";
 import { type InputChanges, stackInputs } from "./inputs.ts";
 
@@ -13,6 +14,9 @@ export const NAMES: Resolver = {
   variable: (name, value) => `${name}=${value}`,
 };
 
+/** Where the experiments of the tests would come from. */
+export const QUEUE = "https://git.example/team/work.git";
+
 export interface Rendered {
   readonly workload: Workload;
   /** The Docker provider's arguments as plain data. */
@@ -21,7 +25,8 @@ export interface Rendered {
 
 /** Every container of a stack with all profiles and secrets, as the Docker target renders it. */
 export function renderStack(changes: InputChanges = {}): ReadonlyMap<WorkloadName, Rendered> {
-  const { services, run } = makePlan(stackInputs({ secrets: SECRET_NAMES, ...changes }));
+  const settings = { profiles: PROFILES, experiments: { repository: QUEUE }, ...changes.settings };
+  const { services, run } = makePlan(stackInputs({ secrets: SECRET_NAMES, ...changes, settings }));
   const rendered = new Map<WorkloadName, Rendered>();
   const add = (workload: Workload, container: object) =>
     rendered.set(workload.name, { workload, container: JSON.parse(JSON.stringify(container)) });

@@ -3,11 +3,12 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { renderBuild } from "../../stacks/image/image.ts";
 import { makePlan } from "../../stacks/plan/plan.ts";
 import type { RawSettings } from "../../stacks/settings/layers.ts";
+import { PROFILES } from "../../stacks/settings/schema.ts";
 import { DockerStack } from "../../stacks/targets/docker/stack.ts";
 import { expectGolden } from "../lib/golden.ts";
 import { CLOSED_MACHINE, CUDA_MACHINE, type InputChanges, stackInputs } from "../lib/inputs.ts";
 import { type Registration, recordRegistrations } from "../lib/pulumi-mocks.ts";
-import { NAMING, renderStack } from "../lib/rendered.ts";
+import { NAMING, QUEUE, renderStack } from "../lib/rendered.ts";
 
 interface Declared extends InputChanges {
   readonly prefix?: string;
@@ -16,7 +17,8 @@ interface Declared extends InputChanges {
 }
 
 async function declare({ prefix = "", host, runImage, ...changes }: Declared = {}): Promise<readonly Registration[]> {
-  const plan = makePlan(stackInputs(changes));
+  const settings = { profiles: PROFILES, experiments: { repository: QUEUE }, ...changes.settings };
+  const plan = makePlan(stackInputs({ ...changes, settings }));
   const { registrations } = await recordRegistrations(
     () => new DockerStack("tunestack", { plan, naming: { ...NAMING, prefix }, projectDir: "/project", host, runImage }),
   );

@@ -89,6 +89,8 @@ describe("the image", () => {
     expect(stages(undefined)).toEqual(["training", "dev", "monitor", "backup"]);
     expect(stages({ profiles: ["training"] })).toEqual(["training"]);
     expect(stages({ profiles: ["dev"] })).toEqual(["dev"]);
+    const experiments = { repository: "https://git.example/a/b.git" };
+    expect(stages({ profiles: ["experiments"], experiments })).toEqual(["training"]);
     const off = { jupyter: { enabled: false }, tensorboard: { enabled: false }, "training-backup": { enabled: false } };
     expect(stages({ services: off })).toEqual(["training", "monitor"]);
   });
@@ -297,6 +299,14 @@ describe("secrets", () => {
       expect(secretPaths(one), one.name).toEqual([]);
   });
 
+  test("that a runner signs in with go to it alone", () => {
+    const settings = { profiles: ["experiments"], experiments: { repository: "https://git.example/a/b.git" } };
+    const runner = workload(plan({ secrets: SECRET_NAMES, settings }), "experiment-runner");
+    expect(secretPaths(runner).slice(0, 4)).toEqual(
+      ["git-token", "git-ssh-key", "git-known-hosts", "webhook-url"].map((name) => `/run/secrets/${name}`),
+    );
+  });
+
   test("their values stand nowhere in the plan", () => {
     const projectDir = mkdtempSync(join(tmpdir(), "tunestack-plan-"));
     try {
@@ -305,7 +315,10 @@ describe("secrets", () => {
       for (const name of SECRET_NAMES) writeFileSync(join(folder, name), `value-of-${name}\n`);
       mkdirSync(join(projectDir, "examples", "data"), { recursive: true });
       writeFileSync(join(projectDir, SAMPLE_DATA), "");
-      writeFileSync(join(projectDir, "Pulumi.dev.yaml"), "config:\n  tunestack:training: {preset: rehearsal}\n");
+      writeFileSync(
+        join(projectDir, "Pulumi.dev.yaml"),
+        "config:\n  tunestack:training: {preset: rehearsal}\n  tunestack:profiles: [training, dev, monitor, experiments]\n  tunestack:experiments: {repository: git@git.example:a/b.git}\n",
+      );
       const text = JSON.stringify(makePlan(loadStack({ projectDir, stack: "dev", environment: {} })));
       for (const name of SECRET_NAMES) {
         expect(text).toContain(join(folder, name));

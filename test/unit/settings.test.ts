@@ -14,7 +14,7 @@ function resolve(values: RawSettings) {
 
 const SIZE_REMEDY = "write a number with its unit, such as 8GiB or 512MiB";
 const DURATION_REMEDY = "write a number with its unit, such as 30m or 1h";
-const SERVICES = "jupyter, tensorboard, wandb-local, gpu-monitor, training-backup";
+const SERVICES = "jupyter, tensorboard, wandb-local, gpu-monitor, training-backup, experiment-runner";
 
 /** What a person writes, and the one problem that it makes. */
 const MISTAKES: readonly (readonly [string, RawSettings, Problem])[] = [
@@ -176,7 +176,47 @@ const MISTAKES: readonly (readonly [string, RawSettings, Problem])[] = [
       path: "profiles.1 (mine)",
       value: '"trainig"',
       reason: "is not one of the values allowed",
-      remedy: "did you mean training? Otherwise use one of: training, dev, monitor",
+      remedy: "did you mean training? Otherwise use one of: training, dev, monitor, experiments",
+    },
+  ],
+  [
+    "the profile experiments without a repository",
+    { profiles: ["experiments"] },
+    {
+      path: "experiments.repository",
+      value: undefined,
+      reason: "is missing: the profile experiments takes experiments from a repository",
+      remedy: "npm run experiment -- serve sets it to that of your clone; or leave the profile out",
+    },
+  ],
+  [
+    "a token in the repository's address, which is not shown",
+    { experiments: { repository: "https://me:t0ken@git.example/a/b.git" } },
+    {
+      path: "experiments.repository (mine)",
+      value: undefined,
+      reason: "holds a password or token, which would show in logs",
+      remedy: "take it out of the URL; GIT_TOKEN=… npm run experiment -- serve keeps it as the secret git-token",
+    },
+  ],
+  [
+    "a repository that no container reaches",
+    { experiments: { repository: "/srv/work.git" } },
+    {
+      path: "experiments.repository (mine)",
+      value: '"/srv/work.git"',
+      reason: "is no URL of a git repository",
+      remedy: "write it as https://host/owner/name.git or git@host:owner/name.git",
+    },
+  ],
+  [
+    "a branch that git refuses",
+    { experiments: { branch: "a..b" } },
+    {
+      path: "experiments.branch (mine)",
+      value: '"a..b"',
+      reason: "is no branch name",
+      remedy: "see the keys and examples in Pulumi.yaml",
     },
   ],
   [
