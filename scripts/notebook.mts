@@ -2,6 +2,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { EXIT, runCommand, UserError, usageError } from "./lib/errors.ts";
 import { cloneAddress, ownAddress } from "./lib/notebooks/addresses.ts";
+import { daemonNotebook } from "./lib/notebooks/daemon.ts";
 import { type Notebook, notebookText } from "./lib/notebooks/document.ts";
 import { openLocalSession } from "./lib/notebooks/local.ts";
 import { DEFAULT_LINKS, trainNotebook } from "./lib/notebooks/train.ts";
@@ -11,10 +12,10 @@ import { parseSettings } from "./lib/train.ts";
 const SPEC = {
   name: "notebook",
   summary:
-    "For Google Colab. `train` writes a notebook that trains with any repository's own command and keeps weights, data and\ncheckpoints on Drive; `local` opens this machine's Jupyter to Colab's pages and prints the address to paste there.",
-  operands: { names: "train|local", atMost: 1, help: "which notebook, or the local session" },
+    "For Google Colab. `daemon` writes a notebook that runs the experiments of a git branch; `train` one that trains with\nany repository's own command and keeps weights, data and checkpoints on Drive; `local` opens this machine's Jupyter to Colab's\npages and prints the address to paste there.",
+  operands: { names: "daemon|train|local", atMost: 1, help: "which notebook, or the local session" },
   options: {
-    out: { type: "string", value: "FILE", help: "default: colab_train.ipynb" },
+    out: { type: "string", value: "FILE", help: "default: colab_gpu_daemon.ipynb or colab_train.ipynb" },
     force: { type: "boolean", help: "writes over a file that is there" },
     tools: {
       type: "string",
@@ -24,8 +25,9 @@ const SPEC = {
     repo: {
       type: "string",
       value: "URL",
-      help: "repository that trains (default: tunestack)",
+      help: "repository that trains, or whose branch is the queue (default: tunestack)",
     },
+    branch: { type: "string", value: "NAME", help: "daemon: branch of the queue (default: gpu-experiments)" },
     command: { type: "string", value: "COMMAND", help: "the command, such as 'python train.py --epochs 3'" },
     resume: {
       type: "string",
@@ -50,15 +52,24 @@ const SPEC = {
     set: { type: "string", multiple: true, value: "KEY=VALUE", help: "a setting of tunestack's own training" },
   },
   examples: [
+    "npm run notebook -- daemon --repo https://host.example/me/work.git",
     "npm run notebook -- train --preset gemma-2b --data data/notes.jsonl",
     "npm run notebook -- train --repo https://host.example/me/vision.git --command 'python train.py' --link weights,data,runs --checkpoints runs",
   ],
 } as const;
 
-const FILES = { train: "colab_train.ipynb" } as const;
+const FILES = { daemon: "colab_gpu_daemon.ipynb", train: "colab_train.ipynb" } as const;
 type Kind = keyof typeof FILES;
 
 const write: Readonly<Record<Kind, (options: Parsed) => Promise<Notebook>>> = {
+  daemon: async (options) => {
+    const tools = await toolsOf(options);
+    return daemonNotebook({
+      tools,
+      repository: addressOf(options, "repo") ?? tools,
+      branch: options.text("branch") ?? "gpu-experiments",
+    });
+  },
   train: async (options) => {
     const repository = addressOf(options, "repo");
     const command = options.text("command");
@@ -101,12 +112,12 @@ await runCommand(async () => {
 });
 
 function kindOf(word: string | undefined): Kind {
-  if (word === "train") return word;
+  if (word === "daemon" || word === "train") return word;
   throw usageError({
     path: "npm run notebook",
     value: word,
     reason: word === undefined ? "does not say which notebook" : "is no notebook",
-    remedy: "npm run notebook -- train, or npm run notebook -- local",
+    remedy: "use one of: daemon, train, local",
   });
 }
 

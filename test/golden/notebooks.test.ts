@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { cloneAddress } from "../../scripts/lib/notebooks/addresses.ts";
+import { daemonNotebook } from "../../scripts/lib/notebooks/daemon.ts";
 import { makeNotebook, type Notebook, notebookText, pythonLiteral } from "../../scripts/lib/notebooks/document.ts";
-import { DEFAULT_LINKS, folderName, type TrainNotebook, trainNotebook } from "../../scripts/lib/notebooks/train.ts";
+import { folderName } from "../../scripts/lib/notebooks/shared-cells.ts";
+import { DEFAULT_LINKS, type TrainNotebook, trainNotebook } from "../../scripts/lib/notebooks/train.ts";
 import { expectGolden } from "../lib/golden.ts";
 
 /** The Python tests execute the golden notebooks with other addresses in place of these. */
@@ -32,10 +34,17 @@ const THEIRS: TrainNotebook = {
   links: DEFAULT_LINKS,
 };
 
+const QUEUE = { tools: TOOLS, repository: "https://git.example/someone/vision.git", branch: "gpu-experiments" };
+
 const WRITTEN: readonly (readonly [string, Notebook, readonly string[]])[] = [
+  ["colab_gpu_daemon", daemonNotebook(QUEUE), DAEMON_ORDER()],
   ["colab_train", trainNotebook(OURS), TRAIN_ORDER()],
   ["colab_train_other", trainNotebook(THEIRS), TRAIN_ORDER()],
 ];
+
+function DAEMON_ORDER(): readonly string[] {
+  return ["Check the GPU", "Mount Drive", "Git access", "Clone", "Install", "Run the runner", "Watch it"];
+}
 
 function TRAIN_ORDER(): readonly string[] {
   const titles = ["Mount Drive", "Install", "Clone", "Link", "Settings", "W&B and Hugging Face", "Train"];

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from tunestack_train.colab import checkpoints, dependencies, session
+from tunestack_train.colab.daemon import Daemon
 from tunestack_train.colab.drive import Drive
 from tunestack_train.colab.export import export, offer_download
 from tunestack_train.colab.links import link
@@ -420,6 +421,39 @@ class TestTraining:
         _, said = kernel.communicate(timeout=20)
         assert "KeyboardInterrupt" in said
         assert (tmp_path / "said").read_text() == "stopped\n"
+
+
+class TestDaemon:
+    """A stand-in for the runner is a script in place of the module's name; what is tested is who watches it."""
+
+    def daemon(self, tmp_path: Path, script: str) -> Daemon:
+        (tmp_path / "runner.sh").write_text(f"echo started >> {tmp_path}/starts\n{script}\n")
+        made = Daemon([], Drive(tmp_path / "drive", None))
+        made._command = ["sh", str(tmp_path / "runner.sh")]
+        return made
+
+    def test_starts_it_again_after_a_crash_and_ends_when_it_is_done(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tunestack_train.colab.daemon._AGAIN_SECONDS", 0.0)
+        self.daemon(tmp_path, f"test $(wc -l < {tmp_path}/starts) -ge 2").watch()
+        assert (tmp_path / "starts").read_text().count("started") == 2
+
+    @pytest.mark.parametrize(("code", "starts"), [(7, 1), (2, 1), (1, 3)])
+    def test_gives_up_where_it_would_end_the_same_way_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, starts: int
+    ) -> None:
+        monkeypatch.setattr("tunestack_train.colab.daemon._AGAIN_SECONDS", 0.0)
+        with pytest.raises(session.CommandFailedError, match=f"exit code {code}"):
+            self.daemon(tmp_path, f"exit {code}").watch()
+        assert (tmp_path / "starts").read_text().count("started") == starts
+
+    def test_is_started_once(self, tmp_path: Path) -> None:
+        daemon = self.daemon(tmp_path, "sleep 0.5")
+        daemon.start()
+        daemon.start()
+        daemon.watch()
+        assert (tmp_path / "starts").read_text().count("started") == 1
 
 
 def wait_for(file: Path) -> None:

@@ -146,7 +146,7 @@ def test_is_a_valid_notebook_without_outputs(file: Path) -> None:
 
 
 def test_there_are_notebooks() -> None:
-    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} >= {"colab_train", "colab_train_other"}
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} >= {"colab_gpu_daemon", "colab_train", "colab_train_other"}
 
 
 def kill_session(client: NotebookClient) -> None:
@@ -250,3 +250,48 @@ def test_wraps_any_repository_and_goes_on_from_its_newest_checkpoint(colab: Cola
     assert epochs[0] >= 4
     assert (drive / "exports" / "mine.pt").read_text() == "6"
     assert git(colab.content / "vision", "diff", "--stat", "--", "*.py") == ""
+
+
+QUEUE_SCRIPT = """
+import json, os, pathlib
+pathlib.Path(os.environ["EXPERIMENT_OUTPUT_DIR"], "metrics.json").write_text(json.dumps({"loss": 0.5}))
+print("ran", os.environ["EXPERIMENT_NAME"], "with" if "GIT_TOKEN" in os.environ else "without", "a token")
+"""
+
+
+def test_the_daemon_runs_an_experiment_and_pushes_what_came_of_it(colab: Colab) -> None:
+    experiments = [
+        {"name": "first", "command": "python run.py"},
+        {"name": "broken", "command": "exit 3"},
+        {"name": "after", "command": "python run.py", "needs": ["first"]},
+    ]
+    queue = bare_repository(
+        colab.root / "vision.git",
+        {"run.py": QUEUE_SCRIPT, "requirements.txt": "numpy\n", "experiments.json": json.dumps(experiments)},
+    )
+    bare = colab.root / "vision.git"
+    git(bare, "branch", "--move", "main", "gpu-experiments")
+    git(bare, "symbolic-ref", "HEAD", "refs/heads/gpu-experiments")
+    addresses = {
+        "https://git.example/team/tunestack.git": tunestack_repository(colab.root / "tunestack.git"),
+        "https://git.example/someone/vision.git": queue,
+    }
+    settings = {"NEED_GPU": False, "ONCE": True, "POLL": "1s"}
+    said = colab.execute(colab.notebook("colab_gpu_daemon", addresses, settings))
+    assert "t0ken-of-git" not in said
+    listed = json.loads(git(bare, "show", "gpu-experiments:experiments.json"))
+    assert {one["name"]: one["status"] for one in listed} == {
+        "first": "completed",
+        "broken": "failed",
+        "after": "completed",
+    }
+    log = git(bare, "show", "gpu-experiments:experiment-results/first/execution.log")
+    assert "ran first without a token" in log
+    outputs = colab.drive / "tunestack" / "vision" / "outputs"
+    assert json.loads((outputs / "first" / "metrics.json").read_text()) == {"loss": 0.5}
+
+
+def test_the_daemon_wants_a_gpu_unless_told_otherwise(colab: Colab) -> None:
+    notebook = colab.notebook("colab_gpu_daemon", {}, {"POLL": "1s"})
+    with pytest.raises(CellExecutionError, match="this session has no GPU"):
+        NotebookClient(notebook, timeout=60, kernel_name="python3").execute(cwd=str(colab.content))

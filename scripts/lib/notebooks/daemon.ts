@@ -1,5 +1,14 @@
 import { makeNotebook, type Notebook, pythonLiteral } from "./document.ts";
-import { CONTENT, clone, DRIVE_POINT, folderName, gitAccess, SECRETS_FOLDER, setting, useTools } from "./shared-cells.ts";
+import {
+  CONTENT,
+  clone,
+  DRIVE_POINT,
+  folderName,
+  gitAccess,
+  SECRETS_FOLDER,
+  setting,
+  useTools,
+} from "./shared-cells.ts";
 
 /** What a daemon notebook is written for. */
 export interface DaemonNotebook {

@@ -3,6 +3,8 @@ import { pythonLiteral } from "./document.ts";
 /** Where a session of Colab keeps its files, and where its Drive is mounted. */
 export const CONTENT = "/content";
 export const DRIVE_POINT = `${CONTENT}/drive`;
+/** Where secrets of a session lie as files, for programs that read them so. */
+export const SECRETS_FOLDER = `${CONTENT}/.secrets`;
 
 /** Lines that give git a token from Colab's secrets by a file that only this session's user reads. */
 export function gitAccess(secret: string): string {
@@ -13,7 +15,8 @@ import sys
 
 from google.colab import userdata
 
-TOKEN_FILE = "${CONTENT}/.git-token"
+TOKEN_FILE = "${SECRETS_FOLDER}/git-token"
+os.makedirs("${SECRETS_FOLDER}", mode=0o700, exist_ok=True)
 try:
     token = userdata.get(${secret})
     with os.fdopen(os.open(TOKEN_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -46,4 +49,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], os.environ.get("PYTHONP
 /** One line of a settings cell: `NAME = value  # what it means`. */
 export function setting(name: string, value: Parameters<typeof pythonLiteral>[0], meaning: string): string {
   return `${name} = ${pythonLiteral(value)}  # ${meaning}`;
+}
+
+/** `https://host/owner/name.git` is cloned into `name`. */
+export function folderName(url: string): string {
+  const last = url.replace(/\/+$/, "").split(/[/:]/).at(-1) ?? "repository";
+  return last.replace(/\.git$/, "").replaceAll(/[^A-Za-z0-9._-]/g, "-") || "repository";
 }

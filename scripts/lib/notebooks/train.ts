@@ -1,5 +1,5 @@
 import { makeNotebook, type Notebook, pythonLiteral } from "./document.ts";
-import { CONTENT, clone, DRIVE_POINT, gitAccess, setting, useTools } from "./shared-cells.ts";
+import { CONTENT, clone, DRIVE_POINT, folderName, gitAccess, setting, useTools } from "./shared-cells.ts";
 
 /** What a training notebook is written for. */
 export interface TrainNotebook {
@@ -161,10 +161,4 @@ function settings(wanted: TrainNotebook): string {
     '    "HF_HOME": f"{CLONE}/weights/huggingface",',
     "}",
   ].join("\n");
-}
-
-/** `https://host/owner/name.git` is cloned into `name`. */
-export function folderName(url: string): string {
-  const last = url.replace(/\/+$/, "").split(/[/:]/).at(-1) ?? "repository";
-  return last.replace(/\.git$/, "").replaceAll(/[^A-Za-z0-9._-]/g, "-") || "repository";
 }

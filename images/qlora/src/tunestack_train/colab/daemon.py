@@ -1,14 +1,16 @@
 """The experiment runner in a notebook session: started, watched, and started again where it or Drive fell over."""
 
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tunestack_train.colab.drive import Drive
 from tunestack_train.colab.session import CommandFailedError, start, stop
+
+if TYPE_CHECKING:
+    import subprocess
 
 _LOOK_SECONDS: Final = 15.0
 _AGAIN_SECONDS: Final = 10.0
