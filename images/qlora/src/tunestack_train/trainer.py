@@ -246,6 +246,8 @@ class Watcher(TrainerCallback):
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
     ) -> None:
         self._first_step = state.global_step
+        # The state of a checkpoint says how often the run saved and logged before; what is set now counts.
+        state.compute_steps(args, state.max_steps)
         self._pace.start(state.global_step)
         self._status.update(state="training", step=state.global_step, max_steps=state.max_steps)
 
