@@ -51,6 +51,17 @@ export async function setUp(stack: string): Promise<MachineFacts> {
   }
 }
 
+/** Pulumi with its plugins, and the passphrase and tokens that stacks are declared with: what a preview needs, and no engine. */
+export async function setUpPulumi(stacks: readonly string[]): Promise<void> {
+  try {
+    for (const stack of stacks) ensureSecrets(stack);
+    await installTools();
+  } catch (error) {
+    if (error instanceof OfflineError) throw explained(error);
+    throw error;
+  }
+}
+
 const TOOLS: readonly (readonly [string, (options: SetupOptions) => Promise<{ readonly origin: string }>])[] = [
   ["Pulumi CLI", ensurePulumiCli],
   ["Node language host", ensureLanguageHost],

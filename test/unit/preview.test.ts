@@ -1,0 +1,195 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { EngineEvent } from "@pulumi/pulumi/automation/index.js";
+import { describe, expect, test } from "vitest";
+import { violations } from "../../policy/index.ts";
+import { readChanges, readErrors } from "../../scripts/lib/preview/changes.ts";
+import { consequenceOf, type LiveRun } from "../../scripts/lib/preview/consequences.ts";
+import { costLine, costOf } from "../../scripts/lib/preview/cost.ts";
+import { asJson, asMarkdown, type FinishedPreview } from "../../scripts/lib/preview/report.ts";
+import { showInput, valueAt } from "../../scripts/lib/preview/values.ts";
+import { PROJECT_DIR } from "../../scripts/lib/project.ts";
+
+/** Events of a real preview: `change` of a port and a memory limit, `prefix` of all names, `delete` of a service. */
+function recorded(name: string): readonly EngineEvent[] {
+  const file = join(PROJECT_DIR, "test", "unit", "preview-events", `${name}.json`);
+  return JSON.parse(readFileSync(file, "utf8")) as readonly EngineEvent[];
+}
+
+function finished(name: string, live?: LiveRun): FinishedPreview {
+  const resources = readChanges(recorded(name));
+  return { kind: "finished", stack: "recorded", isNew: false, resources, live, violations: violations(resources) };
+}
+
+const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
+
+describe("changes", () => {
+  test("are told with the property that changed, before and after", () => {
+    const changed = readChanges(recorded("change")).filter(({ operation }) => operation !== "same");
+    expect(changed.map(({ name, operation }) => `${operation} ${name}`)).toEqual([
+      "replace tunestack-tensorboard",
+      "update tunestack-jupyter",
+    ]);
+    const [tensorboard, jupyter] = changed;
+    expect(tensorboard?.properties).toMatchObject([
+      { path: "ports[0].external", kind: "changed", after: "23456", replaces: true },
+    ]);
+    expect(jupyter?.properties).toMatchObject([
+      { path: "memory", before: "16384", after: "9216", replaces: false },
+      { path: "memorySwap", before: "16384", after: "9216", replaces: false },
+    ]);
+  });
+
+  test("count a replacement once, and one that follows from another with its reason", () => {
+    const changed = readChanges(recorded("prefix"));
+    const names = changed.map(({ name }) => name);
+    expect(new Set(names).size).toBe(names.length);
+    const jupyter = changed.find(({ name }) => name === "tunestack-jupyter");
+    expect(jupyter?.operation).toBe("replace");
+    expect(jupyter?.properties.map(({ path }) => path.replace(/\[.*/, ""))).toContain("mounts");
+  });
+
+  test("do not depend on the order of the events", () => {
+    expect(readChanges([...recorded("prefix")].reverse())).toEqual(readChanges(recorded("prefix")));
+  });
+
+  test("leave components out, and keep what stays", () => {
+    const changes = readChanges(recorded("change"));
+    expect(changes.some(({ type }) => type.startsWith("tunestack:") || type === "pulumi:pulumi:Stack")).toBe(false);
+    expect(changes.filter(({ operation }) => operation === "same").length).toBeGreaterThan(5);
+  });
+
+  test("errors are told once", () => {
+    const diagnosticEvent = { message: "broken\n", color: "", severity: "error" } as const;
+    const event = { sequence: 1, timestamp: 1, diagnosticEvent };
+    expect(readErrors([event, event, ...recorded("change")])).toEqual(["broken"]);
+  });
+});
+
+describe("values", () => {
+  test("are found by Pulumi's paths", () => {
+    const root = { ports: [{ external: 1 }], labels: { "dev.tunestack.run": "a" }, "a-b": { c: [1, 2] } };
+    expect(valueAt(root, "ports[0].external")).toBe(1);
+    expect(valueAt(root, 'labels["dev.tunestack.run"]')).toBe("a");
+    expect(valueAt(root, "a-b.c[1]")).toBe(2);
+    expect(valueAt(root, "ports[3].external")).toBeUndefined();
+  });
+
+  test("show no secret, say what is not known yet, and are cut", () => {
+    expect(showInput("envs[0]", "HF_TOKEN=abc")).toBe("(secret)");
+    expect(showInput("envs", ["HF_TOKEN=abc", "A=1"])).toBe('["(secret)","A=1"]');
+    expect(showInput("login", { password: "abc", user: "me" })).toBe('{"password":"(secret)","user":"me"}');
+    expect(showInput("x", "[secret]")).toBe("(secret)");
+    expect(showInput("x", UNKNOWN)).toBe("(known after the update)");
+    expect(showInput("x", "y".repeat(200))).toHaveLength(80);
+    expect(showInput("x", undefined)).toBeUndefined();
+  });
+});
+
+describe("what a change means for what runs", () => {
+  const labels = (run?: string) => [
+    { label: "dev.tunestack.service", value: run === undefined ? "jupyter" : "qlora-training" },
+    ...(run === undefined ? [] : [{ label: "dev.tunestack.run", value: run }]),
+  ];
+  const container = (operation: "create" | "update" | "replace" | "delete", run?: string, next = run) => ({
+    name: "x",
+    type: "docker:index/container:Container",
+    operation,
+    inputs: { labels: labels(next) },
+    before: operation === "create" ? undefined : { labels: labels(run) },
+    retainOnDelete: false,
+    protect: false,
+  });
+  const live = { name: "mine", step: 40, maxSteps: 200 };
+
+  test.each([
+    [container("create"), "safe", "starts service jupyter"],
+    [container("update"), "safe", "changes service jupyter while it runs"],
+    [container("replace"), "interrupts", "restarts service jupyter"],
+    [container("delete"), "interrupts", "stops service jupyter"],
+    [container("replace", "mine", "next"), "kills", "kills run mine at step 40 of 200"],
+    [container("delete", "mine"), "kills", "kills run mine at step 40 of 200"],
+    [container("replace", "old", "next"), "safe", "starts run next in the place of run old, which is not in progress"],
+  ] as const)("%#: %o", (change, level, text) => {
+    expect(consequenceOf(change, live)).toEqual({ level, text });
+  });
+
+  test("a run whose status cannot be read is killed nonetheless", () => {
+    const { level, text } = consequenceOf(container("delete", "mine"), {
+      name: "mine",
+      step: undefined,
+      maxSteps: undefined,
+    });
+    expect([level, text]).toEqual(["kills", "kills run mine, which is in progress; its step cannot be read"]);
+  });
+
+  test("a type that nobody thought of is not called safe", () => {
+    const change = { ...container("replace"), type: "gcp:sql/user:User" };
+    expect(consequenceOf(change, undefined).level).toBe("unknown");
+  });
+});
+
+describe("the comment", () => {
+  test("tells service and property of a changed port", () => {
+    const text = asMarkdown([finished("change")]);
+    expect(text).toContain("### `recorded`: 1 updated, 1 replaced");
+    expect(text).toContain(
+      "| replace | `tunestack-tensorboard` | docker Container | **restarts service tensorboard** |",
+    );
+    expect(text).toMatch(/ {2}- `ports\[0\]\.external`: `\d+` → `23456`, which replaces it/);
+    expect(text).toContain("Cost: no rented machines.");
+  });
+
+  test("has volumes at risk in bold, and what becomes of them", () => {
+    const text = asMarkdown([finished("prefix")]);
+    expect(text).toContain("- **The volume `tunestack-training-checkpoints` would be replaced**: a new, empty volume");
+    expect(text).toContain("is kept, outside the stack");
+    expect(finished("prefix").violations).toEqual([]);
+  });
+
+  test("is told what is lost where a volume is not kept", () => {
+    const preview = finished("prefix");
+    const resources = preview.resources.map((resource) => ({ ...resource, retainOnDelete: false }));
+    const found = violations(resources);
+    const text = asMarkdown([{ ...preview, resources, violations: found }]);
+    expect(text).toContain("- **unprotected-data**: `tunestack-training-backup`");
+    expect(text).toContain("its data are lost");
+  });
+
+  test("names a service that goes", () => {
+    expect(asMarkdown([finished("delete")])).toContain("**stops service tensorboard**");
+  });
+
+  test("is the same for the same previews, in whatever order", () => {
+    const failed = { kind: "failed", stack: "a", problems: "1 problem in the settings:", exitCode: 2 } as const;
+    expect(asMarkdown([finished("change"), failed])).toBe(asMarkdown([failed, finished("change")]));
+    expect(asJson([finished("change"), failed])).toEqual(asJson([failed, finished("change")]));
+    expect(JSON.stringify(asJson([finished("change")]))).not.toMatch(/timestamp|\/home\/me/);
+  });
+
+  test("shows problems word for word, whatever stands in them", () => {
+    const problems = "1 problem in the settings:\n  x = ```\n    </details> @someone";
+    const text = asMarkdown([{ kind: "failed", stack: "dev", problems, exitCode: 2 }]);
+    expect(text).toContain(`\`\`\`\`text\n${problems}\n\`\`\`\``);
+  });
+
+  test("lets no value break out of its table or code", () => {
+    const preview = finished("delete");
+    const resources = preview.resources.map((resource) => ({ ...resource, name: "a`|b" }));
+    expect(asMarkdown([{ ...preview, resources }])).toContain("`` a`\\|b ``");
+  });
+});
+
+describe("cost", () => {
+  test("of one's own machines is nothing, of what has no price not known", () => {
+    expect(costOf(readChanges(recorded("change")))).toBe(0);
+    expect(costOf([{ type: "gcp:serviceaccount/account:Account" }])).toBe(0);
+    expect(costOf([{ type: "gcp:compute/instance:Instance" }])).toBeUndefined();
+  });
+
+  test("before and after are told apart", () => {
+    const base = { name: "vm", inputs: {}, before: undefined, retainOnDelete: false, protect: false };
+    const vm = { ...base, type: "gcp:compute/instance:Instance", operation: "create" as const };
+    expect(costLine([vm])).toBe("$0.00 an hour before, price not known after");
+  });
+});
