@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tunestack_train.events import EventWriter, masked_crc32c
-from tunestack_train.logs import AllLogs, JsonLines, TensorBoard, WeightsAndBiases, first_loss, read_metrics
+from tunestack_train.logs import JsonLines, TensorBoard, WeightsAndBiases, first_loss, read_metrics
 from tunestack_train.progress import Console, describe, duration
 from tunestack_train.resolve import Layer, resolve
 from tunestack_train.status import Status, StatusFile
@@ -99,7 +99,7 @@ def test_weights_and_biases_gets_the_figures_and_never_the_key(tmp_path: Path, m
     )
     monkeypatch.setitem(sys.modules, "wandb", fake)
     config = resolve("my-run", "rehearsal", [Layer("test", {"data": "d"})]).config
-    log = AllLogs([WeightsAndBiases(config, tmp_path, "secret-key")])
+    log = WeightsAndBiases(config, tmp_path, "secret-key")
     log.log({"loss": 1.5}, 7)
     log.close()
     kinds = [kind for kind, _ in calls]

@@ -107,6 +107,9 @@ def test_the_rehearsal_learns_and_leaves_a_whole_adapter(workplace: Workplace) -
         assert problems(checkpoint) == []
         assert (checkpoint / "run.json").read_bytes() == (folder / "run.json").read_bytes()
 
+    assert (folder / "adapter" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert f"| last loss | `{curve[-1][1]:.4f}` |" in (folder / "adapter" / "README.md").read_text(encoding="utf-8")
+
     told = status(workplace, "first")
     assert (told["state"], told["step"], told["max_steps"], told["exit_code"]) == ("completed", 30, 30, 0)
     assert told["adapter"] == str(folder / "adapter")
@@ -203,6 +206,8 @@ def test_a_stopped_run_saves_first_and_ends_where_the_unbroken_one_does(
     assert f"stopped on request after step {step}, checkpoint saved" in err
     assert "Traceback" not in err
     assert problems(workplace.folders.checkpoints / "stopped" / f"checkpoint-{step}") == []
+    assert [done for done, _ in losses(workplace, "stopped")] == list(range(1, step + 1))
+    assert (workplace.folders.logs / "stopped" / "curve.png").read_bytes().startswith(b"\x89PNG")
     resumed, said = workplace.run_here("stopped", **SHORT)
     assert f"going on after step {step}" in said
     assert weights(resumed) == weights(unbroken)

@@ -7,11 +7,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from tunestack_train.commands import estimate, export, rerun, run
+from tunestack_train.commands import estimate, export, rerun, run, wandb_sync
 from tunestack_train.device import set_up_libraries
 from tunestack_train.errors import DataError, SettingsProblems, StopRequested, TunestackError
 from tunestack_train.processes import Processes
-from tunestack_train.secret_files import read_secret
 from tunestack_train.stop import Interrupted
 
 _EXIT_CODES = (
@@ -23,7 +22,7 @@ _EXIT_CODES = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code. Nothing that a person can mend ends in a stack trace."""
     options = _parser().parse_args(arguments)
-    set_up_libraries(wandb=read_secret("wandb-api-key", "WANDB_API_KEY") is not None)
+    set_up_libraries()
     as_json = bool(getattr(options, "json", False))
     try:
         return int(options.execute(options))
@@ -48,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="tunestack-train", description=__doc__, epilog=_EXIT_CODES, allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (run, estimate, rerun, export):
+    for command in (run, estimate, rerun, export, wandb_sync):
         added = command.add_parser(commands)
         added.epilog = _EXIT_CODES if added.epilog is None else f"{added.epilog}\n\n{_EXIT_CODES}"
     return parser

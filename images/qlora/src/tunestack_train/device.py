@@ -3,8 +3,10 @@
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunestack_train.errors import SettingsError
 from tunestack_train.gpu import DeviceUnavailableError, get_device_info, memory_figures, setup_device
@@ -53,11 +55,11 @@ def memory_in_use(device: Device) -> int | None:
     return figures.peak_allocated if figures.peak_allocated is not None else figures.allocated
 
 
-def set_up_libraries(*, wandb: bool = False) -> None:
+def set_up_libraries() -> None:
     """Settings that libraries read from the environment when they are imported. Call before importing torch.
 
-    transformers and trl import wandb wherever it is installed, which takes more than a second; unless it is wanted they
-    are told that it is not there.
+    transformers and trl import wandb wherever it is installed, which takes more than a second: they are told that it is
+    not there. The log that wants it takes that back.
 
     Threads that spin take ten times as long on a busy machine; and what libraries say of themselves would hide what the
     run says.
@@ -75,8 +77,10 @@ def set_up_libraries(*, wandb: bool = False) -> None:
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
-    if not wandb:
-        sys.modules.setdefault("wandb", None)  # type: ignore[arg-type] # None: what Python itself notes for "not there"
+    # In a container the home folder cannot be written.
+    for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        os.environ.setdefault(name, str(Path(tempfile.gettempdir()) / "wandb"))
+    sys.modules.setdefault("wandb", None)  # type: ignore[arg-type] # None: what Python itself notes for "not there"
     # Renamings that their libraries announce, each at its own time, and a fast path that needs a download.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\..*")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

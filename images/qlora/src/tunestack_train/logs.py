@@ -1,11 +1,17 @@
-"""Where a run's figures go: JSON lines, TensorBoard, and Weights & Biases where a key is given."""
+"""Where a run's figures go: JSON lines, TensorBoard, and Weights & Biases where that is wanted.
 
+These write when they are told to, and fail when they cannot; `log_threads` keeps both away from the run.
+"""
+
+import errno
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from tunestack_train.errors import SettingsError
 from tunestack_train.events import EventWriter
 from tunestack_train.settings import RunConfig
 
@@ -27,12 +33,18 @@ class JsonLines:
         aside = path.with_name(f".{path.name}.partial")
         aside.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
         aside.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        # Unbuffered: a line that a full disk refused is not tried again, in pieces, with the next.
+        self._file = path.open("ab", buffering=0)
+        self._torn = False
 
     def log(self, metrics: Metrics, step: int) -> None:
         finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
-        self._file.write(json.dumps({"time": self._clock(), "step": step, **finite}) + "\n")
-        self._file.flush()
+        line = json.dumps({"time": self._clock(), "step": step, **finite}) + "\n"
+        whole = (("\n" if self._torn else "") + line).encode()
+        self._torn = True
+        if self._file.write(whole) != len(whole):
+            raise OSError(errno.ENOSPC, "no room for a whole line", self._file.name)
+        self._torn = False
 
     def close(self) -> None:
         self._file.close()
@@ -63,13 +75,37 @@ def scalar_name(metric: str) -> str:
     return f"eval/{metric.removeprefix('eval_')}" if metric.startswith("eval_") else f"train/{metric}"
 
 
-class WeightsAndBiases:
-    """A run of the same id in the project. The server is that of WANDB_BASE_URL, or wandb.ai."""
+def wandb_mode(config: RunConfig, key: str | None, environment: Mapping[str, str]) -> str:
+    """online, offline or disabled: by the setting, else WANDB_MODE, else online where a key is given.
 
-    def __init__(self, config: RunConfig, folder: Path, key: str) -> None:
+    Raises SettingsError for online without a key.
+    """
+    asked = config.wandb_mode if config.wandb_mode != "auto" else environment.get("WANDB_MODE", "")
+    known = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+    mode = known.get(asked, "online" if key is not None else "disabled")
+    if mode == "online" and key is None:
+        raise SettingsError(
+            f"Weights & Biases is asked for ({asked}), and no key is given",
+            "give the key as the secret wandb-api-key (or as WANDB_API_KEY); or set wandb_mode=offline, and send the "
+            "run later by `tunestack-train wandb-sync`",
+        )
+    return mode
+
+
+class WeightsAndBiases:
+    """A run of the same id in the project. The server is that of WANDB_BASE_URL, or wandb.ai.
+
+    `key` is None offline: then the run is kept in `folder`/wandb, to be sent later.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path, key: str | None) -> None:
+        # set_up_libraries hides it from those that would import it for nothing.
+        if sys.modules.get("wandb", sys) is None:
+            del sys.modules["wandb"]
         import wandb
 
-        wandb.login(key=key, verify=False)
+        if key is not None:
+            wandb.login(key=key, verify=False)
         self._run = wandb.init(
             project=config.wandb_project,
             name=config.name,
@@ -77,6 +113,7 @@ class WeightsAndBiases:
             resume="allow",
             dir=str(folder),
             config=config.as_dict(),
+            mode="offline" if key is None else "online",
             settings=wandb.Settings(init_timeout=30, console="off"),
         )
 
@@ -85,21 +122,6 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
-
-
-class AllLogs:
-    """Hands everything to each log. With none it does nothing."""
-
-    def __init__(self, logs: Sequence[MetricsLog]) -> None:
-        self._logs = tuple(logs)
-
-    def log(self, metrics: Metrics, step: int) -> None:
-        for log in self._logs:
-            log.log(metrics, step)
-
-    def close(self) -> None:
-        for log in self._logs:
-            log.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, object]]:

@@ -51,6 +51,7 @@ DEFAULTS: Final[Mapping[str, Value]] = {
     "save_total_limit": 3,
     "save_in_background": True,
     "logging_steps": 5,
+    "wandb_mode": "auto",
     "wandb_project": "tunestack",
 }
 

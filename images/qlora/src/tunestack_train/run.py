@@ -20,7 +20,8 @@ from tunestack_train.device import choose_device, silence_progress_bars
 from tunestack_train.errors import SettingsError, StopRequested, TunestackError
 from tunestack_train.estimate.check import check_fit
 from tunestack_train.evaluation import Split, best_of, hold_out
-from tunestack_train.logs import AllLogs, JsonLines, MetricsLog, TensorBoard, WeightsAndBiases, first_loss, read_metrics
+from tunestack_train.log_threads import METRICS, AllLogs, open_logs
+from tunestack_train.logs import first_loss, read_metrics
 from tunestack_train.manifest import (
     checkpoint_step,
     complete_checkpoints,
@@ -29,7 +30,9 @@ from tunestack_train.manifest import (
     problems,
 )
 from tunestack_train.model import load_base, load_tokenizer, locate_model
+from tunestack_train.model_card import CURVE, write_card
 from tunestack_train.out_of_memory import SmallerParts, out_of_memory_named
+from tunestack_train.plots import draw_curve
 from tunestack_train.presets import REHEARSAL_MODEL
 from tunestack_train.processes import Processes
 from tunestack_train.progress import Console, silent_console
@@ -56,6 +59,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SECONDS_FOR_LOGS: Final = 60.0
+# A preempted pod has 15 seconds, and its checkpoint took some of them.
+_SECONDS_FOR_LOGS_WHEN_STOPPED: Final = 3.0
 _ADAPTER_FILES: Final = (
     "adapter_model.safetensors",
     "adapter_config.json",
@@ -99,7 +105,7 @@ class Run:
         self.stop = stop
         self.processes = Processes.from_environment()
         self.console = console if self.processes.first else silent_console()
-        self.metrics = self.logs / "metrics.jsonl"
+        self.metrics = self.logs / METRICS
         status_file = StatusFile if self.processes.first else UnwrittenStatus
         self.status = status_file(self.logs / "status.json", self._first_status())
 
@@ -188,6 +194,8 @@ class Run:
                 "start the same run again: it begins anew",
             )
         if not _is_last(last):
+            with contextlib.suppress(OSError):  # a picture of what was done so far, where there is room for it
+                self._draw_curve(self.logs / CURVE)
             raise StopRequested(
                 f"stopped on request after step {checkpoint_step(last)}, checkpoint saved",
                 "start the same run again: it goes on from there",
@@ -256,7 +264,7 @@ class Run:
         resume_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         if checkpoint:
             self.console.say(f"going on after step {resume_step} ({checkpoint})")
-        logs = AllLogs(self._metrics_logs(resume_step) if self.processes.first else [])
+        logs = self._open_logs(resume_step)
         trainer.add_callback(Watcher(trainer, device, self.stop, self.status, logs, self.console.progress))
         self.stop.hold()
         try:
@@ -264,8 +272,11 @@ class Run:
         finally:
             # The checkpoint first: logs may wait for a server.
             saving.writer.finish()
-            logs.close()
+            logs.close(_SECONDS_FOR_LOGS_WHEN_STOPPED if self.stop.requested else _SECONDS_FOR_LOGS)
         self.processes.by_first(saving.writer.wait)
+
+    def _open_logs(self, resume_step: int) -> AllLogs:
+        return open_logs(self.config, self.logs, resume_step, self.console.say) if self.processes.first else AllLogs([])
 
     def _record(self, origin: Origin) -> None:
         require_same_origin(self.folder, self.config, origin)
@@ -348,19 +359,6 @@ class Run:
         if dropped.count > 5:
             self.console.say(f"note: left out {dropped.count - 5} more")
 
-    def _metrics_logs(self, resume_step: int) -> list[MetricsLog]:
-        logs: list[MetricsLog] = [
-            JsonLines(self.metrics, resume_step, now),
-            TensorBoard(self.logs / "tensorboard", resume_step),
-        ]
-        key = read_secret("wandb-api-key", "WANDB_API_KEY")
-        if key is not None:
-            try:
-                logs.append(WeightsAndBiases(self.config, self.logs, key))
-            except Exception as error:  # whatever is wrong with W&B, the run goes on without it
-                self.console.say(f"note: Weights & Biases gets nothing of this run: {error}")
-        return logs
-
     def _publish_adapter(self, checkpoint: Path) -> None:
         """The adapter is that of the last checkpoint, byte for byte, without what only going on needs."""
 
@@ -368,8 +366,23 @@ class Run:
             for name in _ADAPTER_FILES:
                 if (checkpoint / name).is_file():
                     shutil.copyfile(checkpoint / name, folder / name)
+            metrics = read_metrics(self.metrics)
+            curve = self._draw_curve(folder / CURVE)
+            steps = checkpoint_step(checkpoint) or 0
+            write_card(folder, metrics, checkpoint / RUN_FILE, steps=steps, curve=curve)
 
         checkpoints.write_folder(self.adapter, fill)
+
+    def _draw_curve(self, path: Path) -> bool:
+        """A picture that cannot be drawn is no reason to lose an adapter; a full disk is none to have half of one."""
+        try:
+            return draw_curve(path, read_metrics(self.metrics), self.config.name)
+        except Exception as error:
+            if checkpoints.disk_error(error, path.parent) is not None:
+                raise
+            self.console.say(f"note: the curve of the run could not be drawn: {error}")
+            path.unlink(missing_ok=True)
+            return False
 
     def _finished(self, *, trained: bool) -> Finished:
         losses = [entry["loss"] for entry in read_metrics(self.metrics) if isinstance(entry.get("loss"), int | float)]

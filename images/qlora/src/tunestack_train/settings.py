@@ -63,6 +63,7 @@ class RunConfig:
     save_total_limit: int
     save_in_background: bool
     logging_steps: int
+    wandb_mode: str
     wandb_project: str
 
     def as_dict(self) -> dict[str, Value]:
@@ -178,6 +179,14 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "write checkpoints while the training goes on; false makes it wait for each", changes_result=False
     ),
     "logging_steps": whole("steps between lines of the log", 1, 100_000, changes_result=False),
+    "wandb_mode": choice(
+        "whether Weights & Biases gets the figures; auto takes WANDB_MODE, and without it a key for a wish",
+        "auto",
+        "online",
+        "offline",
+        "disabled",
+        changes_result=False,
+    ),
     "wandb_project": text(
         "project in Weights & Biases, where a key is given",
         r"[\w.-]{1,128}",

@@ -21,7 +21,7 @@ from tunestack_train.device import Device, memory_in_use
 from tunestack_train.evaluation import EVAL_LOSS, Split
 from tunestack_train.evaluator import EvaluateAtCheckpoints, evaluating, held_out_loss
 from tunestack_train.learning import LearningTrainer, Tally
-from tunestack_train.logs import MetricsLog
+from tunestack_train.log_threads import AllLogs
 from tunestack_train.processes import Processes
 from tunestack_train.settings import RunConfig
 from tunestack_train.snapshot import (
@@ -54,6 +54,9 @@ class Saving:
     processes: Processes
     writer: CheckpointWriter
     add_inputs: Callable[[Path], None]
+
+
+_SECONDS_FOR_LOGS: Final = 1.0
 
 
 class RunTrainer(LearningTrainer):
@@ -230,7 +233,7 @@ class Watcher(TrainerCallback):
         device: Device,
         stop: StopSignal,
         status: StatusFile,
-        logs: MetricsLog,
+        logs: AllLogs,
         show: Callable[[Status], None],
     ) -> None:
         self._trainer = trainer
@@ -316,6 +319,12 @@ class Watcher(TrainerCallback):
         if math.isfinite(loss):
             better = {"best_eval_loss": loss, "best_step": step} if best is None or loss < best else {}
             self._status.update(eval_loss=loss, **better)
+
+    def on_save(
+        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
+    ) -> None:
+        # A run that goes on from this checkpoint finds the lines of all steps before it.
+        self._logs.flush(_SECONDS_FOR_LOGS)
 
 
 class Pace:
