@@ -2,9 +2,10 @@ import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { publish, type Queue } from "../../scripts/lib/experiments/branch.ts";
 import { Git } from "../../scripts/lib/experiments/git.ts";
+import { serveQueue } from "../../scripts/lib/experiments/serve.ts";
 import { readState } from "../../scripts/lib/experiments/state.ts";
 import { addExperiments } from "../../scripts/lib/experiments/submit.ts";
 import { PROJECT_DIR } from "../../scripts/lib/project.ts";
@@ -139,5 +140,24 @@ describe("the service experiment-runner", () => {
       .poll(async () => (await ENGINE.state(RUNNER)).lastCheck, { timeout: 120_000, interval: 1000 })
       .toMatch(/does not accept the token/);
     expect(await ENGINE.lastLines(RUNNER, 20)).not.toContain("Traceback");
+  });
+
+  test("takes a new token by npm run experiment -- serve, and is well again", async () => {
+    vi.stubEnv("GIT_TOKEN", TOKEN);
+    try {
+      const screen = await serveQueue(NAME, { ...queue, remote: insideAddress(stack.prefix) });
+      expect(screen).toMatch(/experiment-runner\s+–\s+healthy/);
+      expect(screen).not.toContain(TOKEN);
+    } finally {
+      vi.unstubAllEnvs();
+    }
+    await submit({ name: "again", command: "true" });
+    await expect.poll(() => statusOf("again"), { timeout: 120_000, interval: 1000 }).toBe("completed");
+  });
+
+  test("a folder of this machine is refused before anything is changed", async () => {
+    await expect(serveQueue(NAME, { ...queue, remote: "/srv/work.git" })).rejects.toThrow(
+      /the runner's container does not see/,
+    );
   });
 });

@@ -23,6 +23,8 @@ const TAKEN: Readonly<Record<string, SecretName>> = {
   WEBHOOK_URL: "webhook-url",
 };
 
+const ACCESS: readonly SecretName[] = ["git-token", "git-ssh-key", "git-known-hosts", "webhook-url"];
+
 /**
  * Lets this stack run what is pushed to the queue: keeps access as secrets, sets repository and branch, brings the runner up.
  * @returns what there is then, as text.
@@ -37,12 +39,15 @@ export async function serveQueue(stack: string, queue: Queue): Promise<string> {
   const override = { source: "command line", values };
   makePlan(loadStack({ projectDir: PROJECT_DIR, stack, environment: process.env, override }));
   await setUp(stack);
-  await takeAccess(stack, repository);
+  const changed = await takeAccess(stack, repository);
   setPersonal(stack, { profiles: values.profiles });
   setPersonalAt(stack, ["experiments", "repository"], repository);
   setPersonalAt(stack, ["experiments", "branch"], queue.branch);
   const outputs = await up(stack);
   const containers = new Containers(outputs);
+  const runner = outputs.services.find(({ name }) => name === "experiment-runner");
+  // A secret is mounted by its file, and a new one is seen from the next start on.
+  if (changed && runner !== undefined) await containers.client.getContainer(runner.container).restart();
   await waitForServices(containers, outputs);
   return formatOverview(await readOverview(containers, outputs));
 }
@@ -59,12 +64,24 @@ async function addressOf({ git, remote }: Queue): Promise<string> {
   });
 }
 
-/** Keeps what the runner signs in with; what was kept before and is not given now stays. */
-async function takeAccess(stack: string, repository: string): Promise<void> {
+/** Keeps what the runner signs in with; what was kept before and is not given now stays. @returns whether any changed. */
+async function takeAccess(stack: string, repository: string): Promise<boolean> {
+  const before = secretsOf(stack);
   for (const [variable, name] of Object.entries(TAKEN)) {
     const value = process.env[variable];
     if (value !== undefined && value !== "") writeSecret(stack, name, value);
   }
+  await takeKeys(stack, repository);
+  return JSON.stringify(secretsOf(stack)) !== JSON.stringify(before);
+}
+
+function secretsOf(stack: string): readonly string[] {
+  const files = ACCESS.map((name) => secretFile(stack, name));
+  return files.map((file) => (existsSync(file) ? readFileSync(file, "utf8") : ""));
+}
+
+/** An SSH key that is given, and the host keys that this person trusts. */
+async function takeKeys(stack: string, repository: string): Promise<void> {
   const host = /^(?:ssh:\/\/)?[^\s/@]+@([^\s/:]+)/.exec(repository)?.[1];
   if (host === undefined) return;
   const given = process.env.GIT_SSH_KEY_FILE;
