@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { makePlan } from "./stacks/plan/plan.ts";
-import { loadStack, type StackInputs } from "./stacks/settings/load.ts";
+import { hasTarget, loadStack, type StackInputs } from "./stacks/settings/load.ts";
 import { SettingsError } from "./stacks/settings/problems.ts";
 
 /** The stack, whatever its target: settings → plan → target → outputs. */
@@ -16,12 +16,15 @@ async function declareStack(): Promise<object> {
 
 async function declareTarget(inputs: StackInputs): Promise<object> {
   const plan = makePlan(inputs);
-  switch (inputs.settings.target) {
-    case "docker": {
-      const { declareDockerStack } = await import("./stacks/targets/docker/declare.ts");
-      return await declareDockerStack(inputs, plan);
-    }
+  if (hasTarget(inputs, "docker")) {
+    const { declareDockerStack } = await import("./stacks/targets/docker/declare.ts");
+    return await declareDockerStack(inputs, plan);
   }
+  if (hasTarget(inputs, "gcp-vm")) {
+    const { declareGcpVmStack } = await import("./stacks/targets/gcp-vm/declare.ts");
+    return await declareGcpVmStack(inputs, plan);
+  }
+  return inputs.settings satisfies never;
 }
 
 /** A person's mistake is told in full and without a stack trace. */

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type Docker from "dockerode";
+import { chooseAccelerator } from "../stacks/plan/plan.ts";
 import { planExport } from "../stacks/plan/run.ts";
-import type { StackInputs } from "../stacks/settings/load.ts";
 import { Containers } from "./lib/containers.ts";
 import { namingOf } from "./lib/doctor/mend.ts";
 import { EXIT, runCommand, UserError } from "./lib/errors.ts";
@@ -45,7 +45,7 @@ await runCommand(async () => {
   const run = options.text("run") ?? outputs.run?.name;
   const image = outputs.images.training;
   if (run === undefined || image === undefined) throw withoutTraining(options.stack);
-  const workload = planExport(inputs, acceleratorOf(inputs), argumentsOf(run, options), folderOf(options, "base"));
+  const workload = planExport(inputs, chooseAccelerator(inputs), argumentsOf(run, options), folderOf(options, "base"));
   const naming = namingOf(inputs);
   const { client } = new Containers(outputs);
   const container = `${naming.prefix}agent-export-${run}`;
@@ -64,10 +64,6 @@ await runCommand(async () => {
 function folderOf(options: Parsed, name: string): string | undefined {
   const given = options.text(name);
   return given === undefined ? undefined : resolve(given);
-}
-
-function acceleratorOf({ settings, machine }: StackInputs): "cuda" | "cpu" {
-  return settings.accelerator === "auto" ? machine.accelerator : settings.accelerator;
 }
 
 function argumentsOf(run: string, options: Parsed): readonly string[] {

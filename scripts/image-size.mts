@@ -1,3 +1,4 @@
+import { engineSettings } from "../stacks/settings/engine.ts";
 import { engineClient } from "../stacks/targets/docker/engine.ts";
 import { machineError, runCommand } from "./lib/errors.ts";
 import { dockerSize, type LayerStep, partsOf, readSteps, STAGES, togetherBytes } from "./lib/image-layers.ts";
@@ -19,11 +20,11 @@ interface StageSize {
 
 await runCommand(async () => {
   const options = parseCommand(SPEC);
-  const { settings } = readInputs(options.stack);
-  const client = engineClient(settings.docker.host);
+  const engine = engineSettings(readInputs(options.stack));
+  const client = engineClient(engine.host);
   const found: StageSize[] = [];
   for (const stage of STAGES) {
-    const image = `tunestack/${settings.docker.prefix}${stage}:${options.stack}`;
+    const image = `tunestack/${engine.prefix}${stage}:${options.stack}`;
     const steps = await readSteps(client, image);
     if (steps !== undefined) found.push({ stage, image, steps });
   }

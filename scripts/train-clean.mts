@@ -1,4 +1,5 @@
 import { createInterface } from "node:readline/promises";
+import { engineSettings } from "../stacks/settings/engine.ts";
 import type { StackInputs } from "../stacks/settings/load.ts";
 import { type Inventory, inventoryOf, isEmpty, readListing } from "./lib/clean/inventory.ts";
 import { checkpointProblems, refuse, runInProgress } from "./lib/clean/refusals.ts";
@@ -28,7 +29,7 @@ const SPEC = {
 await runCommand(async () => {
   const options = parseCommand(SPEC);
   const inputs = readInputs(options.stack);
-  const { host } = inputs.settings.docker;
+  const { host } = engineSettings(inputs);
   const containers = new Containers(host === undefined ? {} : { engine: host });
   const { facts } = await readEngineFacts(containers.client, host);
   if ("problem" in facts) throw machineError(facts.problem);

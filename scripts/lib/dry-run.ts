@@ -1,7 +1,9 @@
 import { spawn } from "node:child_process";
 import { planImage } from "../../stacks/plan/image.ts";
+import { chooseAccelerator } from "../../stacks/plan/plan.ts";
 import { planRun, runProblems } from "../../stacks/plan/run.ts";
 import type { Mount, Workload } from "../../stacks/plan/types.ts";
+import { engineSettings } from "../../stacks/settings/engine.ts";
 import type { StackInputs } from "../../stacks/settings/load.ts";
 import { volumeName } from "../../stacks/targets/docker/render.ts";
 import { buildCommand } from "./build.ts";
@@ -31,11 +33,10 @@ export async function dryRun(stack: string, { inputs, json }: DryRunOptions): Pr
   await setUp(stack);
   const settled = inputs();
   const { workload } = planRun(settled, "cpu");
-  const image = `tunestack/${settled.settings.docker.prefix}dry-run:${stack}`;
+  const image = `tunestack/${engineSettings(settled).prefix}dry-run:${stack}`;
   const environment = engineEnvironment(settled);
   await step("training image", async () => {
-    const accelerator =
-      settled.settings.accelerator === "auto" ? settled.machine.accelerator : settled.settings.accelerator;
+    const accelerator = chooseAccelerator(settled);
     const build = buildCommand(planImage(settled, accelerator), "training", ["--load", "--tag", image]);
     await runQuietly("docker", build, environment);
     return { said: "there", value: undefined };
@@ -46,7 +47,7 @@ export async function dryRun(stack: string, { inputs, json }: DryRunOptions): Pr
     json,
     terminal: !json && process.stdout.isTTY === true,
     volume: (mount) => {
-      const name = volumeName(settled.settings.docker, mount.volume);
+      const name = volumeName(engineSettings(settled), mount.volume);
       return volumes.has(name) ? name : undefined;
     },
   });
@@ -105,8 +106,8 @@ function requirePlaces(inputs: StackInputs): void {
   if (problems.length > 0) throw new UserError(problems, EXIT.settings, "command line");
 }
 
-function engineEnvironment({ settings }: StackInputs): Readonly<Record<string, string>> {
-  const { host } = settings.docker;
+function engineEnvironment(inputs: StackInputs): Readonly<Record<string, string>> {
+  const { host } = engineSettings(inputs);
   return { ...pulumiEnvironment(process.env), ...(host === undefined ? {} : { DOCKER_HOST: host }) };
 }
 

@@ -1,5 +1,6 @@
 import type { StackInputs } from "../settings/load.ts";
 import { type Problem, SettingsError } from "../settings/problems.ts";
+import type { Settings } from "../settings/schema.ts";
 import { planImage } from "./image.ts";
 import { planRun, runProblems } from "./run.ts";
 import { planServices } from "./services.ts";
@@ -26,8 +27,7 @@ export function makePlan(inputs: StackInputs): Plan {
 
 /** What is said of this machine says nothing of an engine elsewhere. */
 function acceleratorProblems({ settings, machine }: StackInputs): readonly Problem[] {
-  const elsewhere = settings.docker.host !== undefined && !settings.docker.host.startsWith("unix://");
-  if (settings.accelerator !== "cuda" || machine.accelerator === "cuda" || elsewhere) return [];
+  if (settings.accelerator !== "cuda" || machine.accelerator === "cuda" || isElsewhere(settings)) return [];
   return [
     {
       path: "accelerator",
@@ -38,6 +38,17 @@ function acceleratorProblems({ settings, machine }: StackInputs): readonly Probl
   ];
 }
 
-function chooseAccelerator({ settings, machine }: StackInputs): "cuda" | "cpu" {
-  return settings.accelerator === "auto" ? machine.accelerator : settings.accelerator;
+function isElsewhere(settings: Settings): boolean {
+  switch (settings.target) {
+    case "docker":
+      return settings.docker.host !== undefined && !settings.docker.host.startsWith("unix://");
+    case "gcp-vm":
+      return true;
+  }
+}
+
+/** What runs where the settings leave it open: what this machine offers, or the GPU that is rented. */
+export function chooseAccelerator({ settings, machine }: StackInputs): "cuda" | "cpu" {
+  if (settings.accelerator !== "auto") return settings.accelerator;
+  return settings.target === "docker" ? machine.accelerator : "cuda";
 }

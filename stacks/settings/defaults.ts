@@ -1,4 +1,5 @@
 import type { RawSettings } from "./layers.ts";
+import type { TargetKind } from "./schema.ts";
 
 /**
  * The one place of defaults: the lowest layer of settings, in the form in which people write them.
@@ -30,7 +31,26 @@ export const DEFAULTS: RawSettings = {
     keep: { last: 6, hourly: 24, daily: 7, weekly: 4 },
   },
   experiments: { branch: "gpu-experiments", pollInterval: "60s", cpuPlaces: 1 },
-  docker: { prefix: "" },
+};
+
+/** Defaults of each target's own block. */
+export const TARGET_DEFAULTS: Readonly<Record<TargetKind, RawSettings>> = {
+  docker: { docker: { prefix: "" } },
+  "gcp-vm": {
+    gcp: {
+      region: "us-central1",
+      zones: ["us-central1-a", "us-central1-b", "us-central1-c"],
+      gpus: ["L4"],
+      provisioning: "spot",
+      bootDisk: "50GiB",
+      dataDisk: "200GiB",
+      maximumRun: "24h",
+      idleShutdown: "30m",
+      subnet: "10.10.0.0/24",
+      access: [],
+      snapshotRetention: "30d",
+    },
+  },
 };
 
 /** Data of a preset that a person gave none for: the set that is committed with the project. */

@@ -1,13 +1,13 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { LineCounter, parseDocument } from "yaml";
-import { SAMPLE_DATA } from "./defaults.ts";
+import { DEFAULTS, SAMPLE_DATA } from "./defaults.ts";
 import { isRecord, type Layer, type RawSettings } from "./layers.ts";
 import { type Located, locateData, locateModel, locateTemplate } from "./located.ts";
 import { type MachineFacts, PERSONAL_FOLDER, readMachineFacts } from "./machine.ts";
 import { type Problem, SettingsError, showValue } from "./problems.ts";
 import { resolveSettings } from "./resolve.ts";
-import { type Settings, TOP_LEVEL_KEYS } from "./schema.ts";
+import { type Settings, type SettingsOf, type TargetKind, TOP_LEVEL_KEYS } from "./schema.ts";
 
 /** Secrets that services read as files under `/run/secrets`. */
 export const SECRET_NAMES = [
@@ -39,6 +39,13 @@ export interface StackInputs {
   readonly template: Located | undefined;
   /** Absolute path of each secret that is set. */
   readonly secretFiles: Readonly<Partial<Record<SecretName, string>>>;
+}
+
+/** What a stack of one target is declared from. */
+export type InputsOf<Target extends TargetKind> = StackInputs & { readonly settings: SettingsOf<Target> };
+
+export function hasTarget<Target extends TargetKind>(inputs: StackInputs, target: Target): inputs is InputsOf<Target> {
+  return inputs.settings.target === target;
 }
 
 export interface LoadOptions {
@@ -109,10 +116,15 @@ function settingsLayers({ projectDir, stack, environment, pulumiConfig, override
   if (pulumiConfig !== undefined) layers.push({ source, values: ownKeys(pulumiConfig) });
   else if (existsSync(personal)) layers.push({ source, values: readStackFile(personal) });
   const engine = environment.DOCKER_HOST;
-  if (engine !== undefined && engine !== "")
+  // It says where this machine's engine is, which another target has nothing to do with.
+  if (engine !== undefined && engine !== "" && targetIn(layers) === "docker")
     layers.push({ source: "DOCKER_HOST", values: { docker: { host: engine } } });
   if (override !== undefined) layers.push(override);
   return layers;
+}
+
+function targetIn(layers: readonly Layer[]): unknown {
+  return layers.findLast(({ values }) => values.target !== undefined)?.values.target ?? DEFAULTS.target;
 }
 
 /** The `tunestack:` keys of a Pulumi stack file. */

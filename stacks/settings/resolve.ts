@@ -1,8 +1,8 @@
 import { z } from "zod";
-import { DEFAULTS } from "./defaults.ts";
+import { DEFAULTS, TARGET_DEFAULTS } from "./defaults.ts";
 import { isRecord, type Layer, mergeLayers } from "./layers.ts";
 import { type Problem, SettingsError, showValue } from "./problems.ts";
-import { type Settings, settingsSchema } from "./schema.ts";
+import { isTarget, type Settings, settingsSchema, TARGETS } from "./schema.ts";
 
 export interface Resolved {
   readonly settings: Settings;
@@ -15,7 +15,10 @@ export interface Resolved {
  * @throws SettingsError with every problem found.
  */
 export function resolveSettings(layers: readonly Layer[]): Resolved {
-  const merged = mergeLayers([{ source: "default", values: DEFAULTS }, ...layers]);
+  const defaults: Layer = { source: "default", values: DEFAULTS };
+  const { target } = mergeLayers([defaults, ...layers]).values;
+  const own: readonly Layer[] = isTarget(target) ? [{ source: "default", values: TARGET_DEFAULTS[target] }] : [];
+  const merged = mergeLayers([defaults, ...own, ...layers]);
   const parsed = settingsSchema.safeParse(merged.values);
   if (!parsed.success) {
     const problems = parsed.error.issues.flatMap((issue) => toProblems(issue, merged.values, merged.sources));
@@ -37,7 +40,7 @@ function toProblems(issue: Issue, values: unknown, sources: ReadonlyMap<string, 
     return source === undefined || source === "default" ? dotted : `${dotted} (${source})`;
   };
   if (issue.code === "unrecognized_keys") {
-    const known = knownKeys(keys);
+    const known = knownKeys(keys, isRecord(values) ? values.target : undefined);
     return issue.keys.map((key) => ({
       path: at([...keys, key]),
       value: showValue(valueAt(values, [...keys, key])),
@@ -67,7 +70,8 @@ function reasonAndRemedy(issue: Issue, value: unknown): { reason: string; remedy
       return { reason: "is not one of the values allowed", remedy: `${suggestion(String(value), allowed)}` };
     }
     case "invalid_union":
-      if (issue.path.at(-1) === "target") return { reason: "is not one of the targets", remedy: "set it to docker" };
+      if (issue.path.at(-1) === "target")
+        return { reason: "is not one of the targets", remedy: `set it to one of: ${TARGETS.join(", ")}` };
       return { reason: `is ${typeName(value)}`, remedy: "write a number, a text, true or false" };
     case "invalid_key":
       return {
@@ -118,10 +122,9 @@ function valueAt(values: unknown, path: readonly string[]): unknown {
   }, values);
 }
 
-/** Keys that the schema knows at a path; empty where the path is not an object of the schema. */
-function knownKeys(path: readonly string[]): readonly string[] {
-  const option = settingsSchema.def.options[0];
-  let here: unknown = option;
+/** Keys that the schema of a target knows at a path; empty where the path is not an object of the schema. */
+function knownKeys(path: readonly string[], target: unknown): readonly string[] {
+  let here: unknown = settingsSchema.def.options.find((option) => option.shape.target.value === target);
   for (const key of path) here = here instanceof z.ZodObject ? unwrap(here.shape[key]) : undefined;
   return here instanceof z.ZodObject ? Object.keys(here.shape) : [];
 }

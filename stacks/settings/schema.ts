@@ -1,35 +1,8 @@
 import { z } from "zod";
+import { gcpSchema } from "./gcp.ts";
 import { isRecord } from "./layers.ts";
 import { PRESET_NAMES, type PresetName } from "./presets.ts";
-import { parseBytes, parseDuration } from "./units.ts";
-
-/** Docker takes no memory limit below this. */
-const LEAST_BYTES = 6 * 2 ** 20;
-
-/** Memory, shared memory and file sizes: `8GiB`. In `Settings` they are bytes. */
-const size = z.unknown().transform((given, context) => {
-  const bytes = typeof given === "string" ? parseBytes(given) : undefined;
-  if (bytes !== undefined && bytes >= LEAST_BYTES) return bytes;
-  const message = bytes === undefined ? "is no size" : "is less than 6MiB, the least that an engine takes";
-  context.addIssue({
-    code: "custom",
-    message,
-    params: { remedy: "write a number with its unit, such as 8GiB or 512MiB" },
-  });
-  return z.NEVER;
-});
-
-/** Intervals: `30m`, `1h30m`. In `Settings` they are seconds. */
-const duration = z.unknown().transform((given, context) => {
-  const seconds = typeof given === "string" ? parseDuration(given) : undefined;
-  if (seconds !== undefined && seconds > 0) return seconds;
-  context.addIssue({
-    code: "custom",
-    message: "is no duration",
-    params: { remedy: "write a number with its unit, such as 30m or 1h" },
-  });
-  return z.NEVER;
-});
+import { duration, size } from "./values.ts";
 
 const port = z.int().min(1).max(65535);
 
@@ -183,7 +156,10 @@ const everyTarget = {
 };
 
 export const settingsSchema = z
-  .discriminatedUnion("target", [z.strictObject({ target: z.literal("docker"), ...everyTarget, docker: dockerSchema })])
+  .discriminatedUnion("target", [
+    z.strictObject({ target: z.literal("docker"), ...everyTarget, docker: dockerSchema }),
+    z.strictObject({ target: z.literal("gcp-vm"), ...everyTarget, gcp: gcpSchema }),
+  ])
   .check(
     z.refine(({ training }) => training.preset !== undefined || training.model !== undefined, {
       path: ["training"],
@@ -213,8 +189,16 @@ function hasTraining({ value }: { readonly value: unknown }): boolean {
 /** Everything a person can set, checked, with sizes in bytes and times in seconds. */
 export type Settings = z.output<typeof settingsSchema>;
 export type TargetKind = Settings["target"];
+/** The settings of one target. */
+export type SettingsOf<Target extends TargetKind> = Extract<Settings, { readonly target: Target }>;
 export type ServiceSettings = Settings["services"];
 export type ServiceName = keyof ServiceSettings;
 
 /** The top-level keys under `tunestack:`, whatever the target. */
-export const TOP_LEVEL_KEYS: readonly string[] = ["target", ...Object.keys(everyTarget), "docker"];
+export const TOP_LEVEL_KEYS: readonly string[] = ["target", ...Object.keys(everyTarget), "docker", "gcp"];
+
+export const TARGETS: readonly TargetKind[] = ["docker", "gcp-vm"];
+
+export function isTarget(value: unknown): value is TargetKind {
+  return TARGETS.some((target) => target === value);
+}

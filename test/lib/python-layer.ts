@@ -5,6 +5,7 @@ import { DEFAULT_STACK, PROJECT_DIR } from "../../scripts/lib/project.ts";
 import { setUp } from "../../scripts/lib/setup/setup.ts";
 import { readInputs } from "../../scripts/lib/stack.ts";
 import { planImage } from "../../stacks/plan/image.ts";
+import { chooseAccelerator } from "../../stacks/plan/plan.ts";
 import type { Ended } from "./children.ts";
 import { readJUnit } from "./junit.ts";
 import type { Layer } from "./layers.ts";
@@ -19,8 +20,7 @@ export const PYTHON_LAYER: Layer = {
   run: async (record) => {
     await setUp(DEFAULT_STACK);
     const inputs = readInputs(DEFAULT_STACK);
-    const { accelerator } = inputs.settings;
-    const image = planImage(inputs, accelerator === "auto" ? inputs.machine.accelerator : accelerator);
+    const image = planImage(inputs, chooseAccelerator(inputs));
     const build = await buildPythonImage(image);
     record(oneTest("image stage test", build));
     if (build.code !== 0) return;

@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { engineSettings } from "../../stacks/settings/engine.ts";
 import { type LoadOptions, loadStack } from "../../stacks/settings/load.ts";
 import { problemsOf } from "../lib/inputs.ts";
 
@@ -77,10 +78,10 @@ describe("layers of a stack", () => {
       "Pulumi.dev.yaml",
       "config:\n  tunestack:training: {preset: rehearsal}\n  tunestack:docker: {host: ssh://a@b}\n",
     );
-    const { settings, sources } = load({ environment: { DOCKER_HOST: "tcp://gpu-box:2375" } });
-    expect(settings.docker.host).toBe("tcp://gpu-box:2375");
-    expect(sources.get("docker.host")).toBe("DOCKER_HOST");
-    expect(load({ environment: { DOCKER_HOST: "" } }).settings.docker.host).toBe("ssh://a@b");
+    const inputs = load({ environment: { DOCKER_HOST: "tcp://gpu-box:2375" } });
+    expect(engineSettings(inputs).host).toBe("tcp://gpu-box:2375");
+    expect(inputs.sources.get("docker.host")).toBe("DOCKER_HOST");
+    expect(engineSettings(load({ environment: { DOCKER_HOST: "" } })).host).toBe("ssh://a@b");
   });
 
   test("no other variable of the environment changes anything", () => {

@@ -2,6 +2,7 @@ import type Docker from "dockerode";
 import { z } from "zod";
 import { planServices } from "../../../stacks/plan/services.ts";
 import type { Mount } from "../../../stacks/plan/types.ts";
+import { engineSettings } from "../../../stacks/settings/engine.ts";
 import type { StackInputs } from "../../../stacks/settings/load.ts";
 import { containerName, volumeName } from "../../../stacks/targets/docker/render.ts";
 import type { Containers } from "../containers.ts";
@@ -81,7 +82,7 @@ async function withBackupTools(
 }
 
 async function createHelper(client: Docker, inputs: StackInputs): Promise<Docker.Container | undefined> {
-  const { prefix } = inputs.settings.docker;
+  const { prefix } = engineSettings(inputs);
   const image = `tunestack/${prefix}backup:${inputs.stack}`;
   const backup = planServices(inputs, "cpu").services.find(({ name }) => name === "training-backup");
   if (backup === undefined) return undefined;

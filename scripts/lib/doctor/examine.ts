@@ -1,6 +1,8 @@
 import type Docker from "dockerode";
+import { chooseAccelerator } from "../../../stacks/plan/plan.ts";
 import { planServices } from "../../../stacks/plan/services.ts";
 import type { Workload } from "../../../stacks/plan/types.ts";
+import { engineSettings } from "../../../stacks/settings/engine.ts";
 import type { StackInputs } from "../../../stacks/settings/load.ts";
 import { SettingsError } from "../../../stacks/settings/problems.ts";
 import { engineClient, readEngine } from "../../../stacks/targets/docker/engine.ts";
@@ -40,7 +42,7 @@ export interface Examination {
 /** Looks at everything that a stack stands on; changes nothing. */
 export async function examine(stack: string): Promise<Examination> {
   const { inputs, checks: settingChecks } = readSettings(stack);
-  const host = inputs?.settings.docker.host ?? process.env.DOCKER_HOST;
+  const host = inputs === undefined ? process.env.DOCKER_HOST : engineSettings(inputs).host;
   const client = engineClient(host);
   const engine = await readEngineFacts(client, host);
   const [machine, network, state] = await Promise.all([
@@ -97,11 +99,11 @@ async function networkChecks(inputs: StackInputs): Promise<readonly Check[]> {
 
 async function stackChecks(client: Docker, engine: Engine, inputs: StackInputs): Promise<readonly Check[]> {
   if ("problem" in engine.facts) return [];
-  const accelerator = inputs.settings.accelerator === "auto" ? inputs.machine.accelerator : inputs.settings.accelerator;
+  const accelerator = chooseAccelerator(inputs);
   const { services, leftOut } = planServices(inputs, accelerator);
   const naming = namingOf(inputs);
   const ports = services.flatMap((service) => service.ports.map(({ host }) => host));
-  const found = await readEngine(inputs.settings.docker.host, ports);
+  const found = await readEngine(engineSettings(inputs).host, ports);
   const checks = [...portChecks(services, naming.owner, found), ...leftOut.map(leftOutCheck)];
   // While another command is at work, what it has under way would look like what a killed one left.
   if (isHeld(readLocks(inputs.stack) ?? [])) return checks;
@@ -130,7 +132,7 @@ async function leftOverCheck(client: Docker, inputs: StackInputs, state: KnownSt
 }
 
 async function healthChecks(inputs: StackInputs, services: readonly Workload[]): Promise<readonly Check[]> {
-  const { host } = inputs.settings.docker;
+  const { host } = engineSettings(inputs);
   const containers = new Containers(host === undefined ? {} : { engine: host });
   return await Promise.all(
     services.map(async ({ name }) => serviceCheck(name, await containers.state(containerName(namingOf(inputs), name)))),

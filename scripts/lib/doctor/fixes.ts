@@ -1,3 +1,4 @@
+import { engineSettings } from "../../../stacks/settings/engine.ts";
 import type { StackInputs } from "../../../stacks/settings/load.ts";
 import { containerName } from "../../../stacks/targets/docker/render.ts";
 import { Containers } from "../containers.ts";
@@ -53,7 +54,7 @@ async function apply(fix: Fix, checks: readonly Check[], inputs: StackInputs): P
 }
 
 async function restartServices(checks: readonly Check[], inputs: StackInputs): Promise<readonly string[]> {
-  const { host } = inputs.settings.docker;
+  const { host } = engineSettings(inputs);
   const { client } = new Containers(host === undefined ? {} : { engine: host });
   const services = Object.keys(inputs.settings.services) as (keyof typeof inputs.settings.services)[];
   const unwell = services.filter((name) => checks.some((check) => check.name === name && check.fix === "services"));

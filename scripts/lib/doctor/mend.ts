@@ -1,4 +1,5 @@
 import type { Stack } from "@pulumi/pulumi/automation/index.js";
+import { engineSettings } from "../../../stacks/settings/engine.ts";
 import type { StackInputs } from "../../../stacks/settings/load.ts";
 import { engineClient } from "../../../stacks/targets/docker/engine.ts";
 import { type Naming, ownerOf } from "../../../stacks/targets/docker/render.ts";
@@ -8,8 +9,8 @@ import { clearStaleLock, isHeld, readLocks } from "./locks.ts";
 import { findMissing, findOrphans, readThings, removeOrphans } from "./orphans.ts";
 import { knownState, withoutPending } from "./state.ts";
 
-export function namingOf({ stack, projectDir, settings }: StackInputs): Naming {
-  return { prefix: settings.docker.prefix, owner: ownerOf(stack, projectDir) };
+export function namingOf(inputs: StackInputs): Naming {
+  return { prefix: engineSettings(inputs).prefix, owner: ownerOf(inputs.stack, inputs.projectDir) };
 }
 
 /**
@@ -28,7 +29,7 @@ export async function mendStack(stack: Stack, inputs: StackInputs, report: Repor
 }
 
 async function mendState(stack: Stack, inputs: StackInputs, report: Report): Promise<readonly string[]> {
-  const client = engineClient(inputs.settings.docker.host);
+  const client = engineClient(engineSettings(inputs).host);
   const state = knownState(readDeployment(stack.name) ?? (await stack.exportStack()));
   const found = await readThings(client);
   const orphans = findOrphans(found, namingOf(inputs), state);

@@ -6,6 +6,7 @@ import type Docker from "dockerode";
 import { parseDocument } from "yaml";
 import { findBuildx } from "../../../offline/buildx.ts";
 import { cliFolder, versions } from "../../../offline/setup.ts";
+import { engineSettings } from "../../../stacks/settings/engine.ts";
 import { personalStackFile, type StackInputs } from "../../../stacks/settings/load.ts";
 import { engineProblem, isRemote } from "../../../stacks/targets/docker/engine.ts";
 import { PASSPHRASE_FILE, PROJECT_DIR, PULUMI_HOME } from "../project.ts";
@@ -42,9 +43,9 @@ export async function readDisk(
 }
 
 /** Whether the image of a stack's runs was built before. */
-export async function hasTrainingImage(client: Docker, { settings, stack }: StackInputs): Promise<boolean> {
+export async function hasTrainingImage(client: Docker, inputs: StackInputs): Promise<boolean> {
   return await client
-    .getImage(`tunestack/${settings.docker.prefix}training:${stack}`)
+    .getImage(`tunestack/${engineSettings(inputs).prefix}training:${inputs.stack}`)
     .inspect()
     .then(() => true)
     .catch(() => false);

@@ -14,6 +14,7 @@ import {
   type SetupOptions,
   versions,
 } from "../../../offline/setup.ts";
+import { engineSettings } from "../../../stacks/settings/engine.ts";
 import type { StackInputs } from "../../../stacks/settings/load.ts";
 import { type MachineFacts, machineFile, readMachineFacts } from "../../../stacks/settings/machine.ts";
 import { engineClient } from "../../../stacks/targets/docker/engine.ts";
@@ -36,7 +37,7 @@ export async function setUp(stack: string): Promise<MachineFacts> {
   try {
     const system = readSystem();
     const inputs = readInputs(stack);
-    await step("Docker engine", (report) => ensureEngine(system, inputs.settings.docker.host, report));
+    await step("Docker engine", (report) => ensureEngine(system, engineSettings(inputs).host, report));
     const accelerator = await step("GPU", (report) => ensureGpu(system, report));
     await step("disk", async () => ({ said: await checkDisk(inputs), value: undefined }));
     await installTools();
@@ -148,7 +149,7 @@ async function findBase(accelerator: "cuda" | "cpu"): Promise<MachineFacts> {
 }
 
 async function checkDisk(inputs: StackInputs): Promise<string> {
-  const { host } = inputs.settings.docker;
+  const { host } = engineSettings(inputs);
   const client = engineClient(host);
   const { dataRoot } = await readEngineFacts(client, host);
   const disk = await readDisk(dataRoot, host, await hasTrainingImage(client, inputs));

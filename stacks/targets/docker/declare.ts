@@ -1,6 +1,6 @@
 import { planOutputs, type StackOutputs } from "../../outputs.ts";
 import type { Plan } from "../../plan/types.ts";
-import type { StackInputs } from "../../settings/load.ts";
+import type { InputsOf } from "../../settings/load.ts";
 import { SettingsError } from "../../settings/problems.ts";
 import { readEngine } from "./engine.ts";
 import { engineProblems, imageOfSameRun, wantedPorts } from "./preflight.ts";
@@ -11,7 +11,7 @@ import { DockerStack } from "./stack.ts";
  * Declares a plan on a Docker engine, after a look at what the engine already holds.
  * @throws SettingsError when a name or port is taken, a run in progress would be replaced, or the engine does not answer.
  */
-export async function declareDockerStack(inputs: StackInputs, plan: Plan): Promise<object> {
+export async function declareDockerStack(inputs: InputsOf<"docker">, plan: Plan): Promise<object> {
   const { prefix, host } = inputs.settings.docker;
   const naming = { prefix, owner: ownerOf(inputs.stack, inputs.projectDir) };
   const engine = await readEngine(host, wantedPorts(plan));

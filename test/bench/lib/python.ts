@@ -9,6 +9,7 @@ import { setUp } from "../../../scripts/lib/setup/setup.ts";
 import { readInputs } from "../../../scripts/lib/stack.ts";
 import type { Report } from "../../../scripts/lib/steps.ts";
 import { planImage } from "../../../stacks/plan/image.ts";
+import { chooseAccelerator } from "../../../stacks/plan/plan.ts";
 import { type Ended, runChild } from "../../lib/children.ts";
 import { buildPythonImage, inPythonImage } from "../../lib/python-image.ts";
 
@@ -34,9 +35,8 @@ async function inImage(name: string, report: Report): Promise<Ended> {
   report("setting up");
   await setUp(DEFAULT_STACK);
   const inputs = readInputs(DEFAULT_STACK);
-  const { accelerator } = inputs.settings;
   report("building the image of the Python tests");
-  const image = planImage(inputs, accelerator === "auto" ? inputs.machine.accelerator : accelerator);
+  const image = planImage(inputs, chooseAccelerator(inputs));
   const build = await buildPythonImage(image);
   if (build.code !== 0) throw new Error(`the image cannot be built:\n${build.output}`);
   report(`bench/${name}.py`);

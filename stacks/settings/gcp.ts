@@ -1,0 +1,50 @@
+import { z } from "zod";
+import { GPU_TYPE_NAMES } from "./gpu-types.ts";
+import { duration, size } from "./values.ts";
+
+const zone = z.string().regex(/^[a-z]+-[a-z]+\d+-[a-z]$/, { error: "is no zone: write it as us-central1-a" });
+
+/** The block of the target `gcp-vm`. */
+export const gcpSchema = z.strictObject({
+  /** Id of the Google Cloud project that pays. Example: `my-team-ml`. */
+  project: z.string().regex(/^[a-z][a-z0-9-]{4,28}[a-z0-9]$/, {
+    error: "is no project id: 6 to 30 lower-case letters, digits, hyphens",
+  }),
+  /** Region of network, registry and bucket. Default: `us-central1`. */
+  region: z.string().regex(/^[a-z]+-[a-z]+\d+$/, { error: "is no region: write it as us-central1" }),
+  /** Zones of the region in which the VM may run, the preferred one first. Each has a data disk of its own. */
+  zones: z.array(zone).min(1),
+  /** Kinds of GPU that will do, the preferred one first. Default: `[L4]`. */
+  gpus: z.array(z.enum(GPU_TYPE_NAMES)).min(1),
+  /** `spot` is cheaper and may be taken away at any time; the run then goes on from its last checkpoint. Default: `spot`. */
+  provisioning: z.enum(["spot", "standard"]),
+  /** Disk of the operating system and the images. Default: `50GiB`. */
+  bootDisk: size,
+  /** Disk that holds the volumes and outlives the VM. Default: `200GiB`. */
+  dataDisk: size,
+  /** The cloud deletes the VM after this time, whatever it does. Default: `24h`. */
+  maximumRun: duration,
+  /** The VM goes when no training step and no GPU work was seen for this long. Default: `30m`. */
+  idleShutdown: duration,
+  /** Private addresses of the subnet. Default: `10.10.0.0/24`. */
+  subnet: z.cidrv4({ error: "is no range of addresses: write it as 10.10.0.0/24" }),
+  /** Who may reach the VM through Identity-Aware Proxy. Example: `[user:me@example.com, group:ml@example.com]`. */
+  access: z.array(
+    z.string().regex(/^(user|group|serviceAccount):\S+@\S+$/, {
+      error: "is nobody's name: write it as user:me@example.com or group:team@example.com",
+    }),
+  ),
+  /** Time for which deleted snapshots can still be had from the bucket. Default: `30d`. */
+  snapshotRetention: duration,
+  /** Monthly budget, with word at 50, 80 and 100 % of it; undefined has none, which the policy refuses for `prod`. */
+  budget: z
+    .strictObject({
+      /** US dollars a month. */
+      monthly: z.number().positive(),
+      /** Id of the billing account. Example: `012345-6789AB-CDEF01`. */
+      billingAccount: z.string().regex(/^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$/, {
+        error: "is no billing account: write it as 012345-6789AB-CDEF01",
+      }),
+    })
+    .optional(),
+});
