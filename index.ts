@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { makePlan } from "./stacks/plan/plan.ts";
-import { hasTarget, loadStack, type StackInputs } from "./stacks/settings/load.ts";
+import { loadStack, ofTarget, type StackInputs } from "./stacks/settings/load.ts";
 import { SettingsError } from "./stacks/settings/problems.ts";
 
 /** The stack, whatever its target: settings → plan → target → outputs. */
@@ -16,15 +16,16 @@ async function declareStack(): Promise<object> {
 
 async function declareTarget(inputs: StackInputs): Promise<object> {
   const plan = makePlan(inputs);
-  if (hasTarget(inputs, "docker")) {
-    const { declareDockerStack } = await import("./stacks/targets/docker/declare.ts");
-    return await declareDockerStack(inputs, plan);
+  switch (inputs.settings.target) {
+    case "docker": {
+      const { declareDockerStack } = await import("./stacks/targets/docker/declare.ts");
+      return await declareDockerStack(ofTarget(inputs, "docker"), plan);
+    }
+    case "gcp-vm": {
+      const { declareGcpVmStack } = await import("./stacks/targets/gcp-vm/declare.ts");
+      return await declareGcpVmStack(ofTarget(inputs, "gcp-vm"), plan);
+    }
   }
-  if (hasTarget(inputs, "gcp-vm")) {
-    const { declareGcpVmStack } = await import("./stacks/targets/gcp-vm/declare.ts");
-    return await declareGcpVmStack(inputs, plan);
-  }
-  return inputs.settings satisfies never;
 }
 
 /** A person's mistake is told in full and without a stack trace. */

@@ -48,6 +48,12 @@ export function hasTarget<Target extends TargetKind>(inputs: StackInputs, target
   return inputs.settings.target === target;
 }
 
+/** The inputs, known to be of one target; for use where that was looked at before. */
+export function ofTarget<Target extends TargetKind>(inputs: StackInputs, target: Target): InputsOf<Target> {
+  if (hasTarget(inputs, target)) return inputs;
+  throw new Error(`the stack ${inputs.stack} is of the target ${inputs.settings.target} and not ${target}`);
+}
+
 export interface LoadOptions {
   readonly projectDir: string;
   readonly stack: string;
