@@ -1,17 +1,37 @@
 import type { Plan, VolumeName, WorkloadName } from "./plan/types.ts";
 
 /** What a stack tells the scripts; they read nothing else of it. Raise `version` with every change that breaks a reader. */
-export interface StackOutputs {
+export type StackOutputs = DockerOutputs | GcpVmOutputs;
+
+/** What every target tells. */
+interface CommonOutputs {
   readonly version: 1;
-  readonly target: "docker";
   readonly stack: string;
-  /** Engine that the containers are on; undefined is the local socket. */
-  readonly engine?: string;
   readonly services: readonly ServiceOutput[];
   readonly run?: RunOutput;
   readonly leftOut: readonly { readonly service: string; readonly reason: string }[];
   readonly volumes: Readonly<Record<VolumeName, string>>;
   readonly images: Readonly<Record<string, string>>;
+}
+
+export interface DockerOutputs extends CommonOutputs {
+  readonly target: "docker";
+  /** Engine that the containers are on; undefined is the local socket. */
+  readonly engine?: string;
+}
+
+/** The containers and volumes are on the VM's engine; ports are those of the VM's loopback address. */
+export interface GcpVmOutputs extends CommonOutputs {
+  readonly target: "gcp-vm";
+  readonly cloud: {
+    readonly project: string;
+    readonly region: string;
+    readonly zones: readonly string[];
+    /** Managed group of the one VM; secrets and disks begin with its name. */
+    readonly group: string;
+    /** Holds snapshots, the plan and `status/vm.json`, in which the VM tells how it is. */
+    readonly bucket: string;
+  };
 }
 
 export interface ServiceOutput {
@@ -35,13 +55,11 @@ export interface OutputNames {
 }
 
 /** The part of the outputs that is known without registering anything. */
-export function planOutputs(plan: Plan, engine: string | undefined, names: OutputNames): Omit<StackOutputs, "images"> {
+export function planOutputs(plan: Plan, names: OutputNames): Omit<CommonOutputs, "images"> {
   const volumes = Object.fromEntries(plan.volumes.map(({ name }) => [name, names.volume(name)]));
   return {
     version: 1,
-    target: "docker",
     stack: plan.stack,
-    ...(engine === undefined ? {} : { engine }),
     services: plan.services.map(({ name, ports, browse }) => ({
       name,
       container: names.container(name),

@@ -2,8 +2,9 @@ import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import type Docker from "dockerode";
 import { extract as extractTar } from "tar-stream";
-import type { StackOutputs } from "../../stacks/outputs.ts";
+import type { DockerOutputs, GcpVmOutputs } from "../../stacks/outputs.ts";
 import { engineClient } from "../../stacks/targets/docker/engine.ts";
+import { EXIT, UserError } from "./errors.ts";
 
 /** What a container is doing, in the engine's words and for people. */
 export interface ContainerState {
@@ -32,11 +33,28 @@ const MISSING: ContainerState = {
   lastCheck: undefined,
 };
 
+function onVm({ stack, cloud }: Pick<GcpVmOutputs, "stack" | "cloud">): UserError {
+  return new UserError(
+    [
+      {
+        path: `stack ${stack}`,
+        value: cloud.group,
+        reason: "is on a VM of Google Cloud, whose engine this command cannot reach",
+        remedy: `log in there: gcloud compute ssh --tunnel-through-iap --project ${cloud.project} with the instance that gs://${cloud.bucket}/status/vm.json names`,
+      },
+    ],
+    EXIT.stack,
+    "stack",
+  );
+}
+
 /** The engine on which a stack's containers are. */
 export class Containers {
   readonly client: Docker;
 
-  constructor(outputs: Pick<StackOutputs, "engine">) {
+  /** @throws UserError for a stack whose engine is on a VM that no tunnel leads to. */
+  constructor(outputs: Pick<DockerOutputs, "engine"> | Pick<GcpVmOutputs, "target" | "stack" | "cloud">) {
+    if ("cloud" in outputs) throw onVm(outputs);
     this.client = engineClient(outputs.engine);
   }
 

@@ -11,6 +11,8 @@ export interface TunestackImageArgs {
   readonly projectDir: string;
   /** Name and tag of a stage's image. Example: `tunestack/training:dev`. */
   readonly tagOf: (stage: ImageStage) => string;
+  /** The images go to the registry that `tagOf` names, their build cache with them, and not into the engine. */
+  readonly push: boolean;
 }
 
 /**
@@ -26,7 +28,7 @@ export class TunestackImage extends pulumi.ComponentResource {
     const references: Partial<Record<ImageStage, pulumi.Output<string>>> = {};
     for (const stage of args.plan.stages) {
       const image = new dockerBuild.Image(`${name}-${stage}`, renderBuild(stage, args), { parent: this });
-      references[stage] = image.digest;
+      references[stage] = args.push ? image.ref : image.digest;
     }
     this.references = references;
     this.registerOutputs({ references });
@@ -34,7 +36,10 @@ export class TunestackImage extends pulumi.ComponentResource {
 }
 
 /** The build of one stage; pure but for the proxy's certificate, which is read here. */
-export function renderBuild(stage: ImageStage, { plan, projectDir, tagOf }: TunestackImageArgs): dockerBuild.ImageArgs {
+export function renderBuild(
+  stage: ImageStage,
+  { plan, projectDir, tagOf, push }: TunestackImageArgs,
+): dockerBuild.ImageArgs {
   const certificate = plan.caCertificate === undefined ? undefined : readFileSync(plan.caCertificate, "utf8");
   return {
     context: { location: join(projectDir, "images", "qlora") },
@@ -45,8 +50,10 @@ export function renderBuild(stage: ImageStage, { plan, projectDir, tagOf }: Tune
     ...(certificate === undefined ? {} : { secrets: { ca_certificate: certificate } }),
     builder: { name: "default" },
     exec: true,
-    load: true,
-    push: false,
+    load: !push,
+    push,
+    // The engine's own BuildKit writes its cache into the image; other kinds of cache need a builder in a container.
+    ...(push ? { cacheFrom: [{ registry: { ref: tagOf(stage) } }], cacheTo: [{ inline: {} }] } : {}),
     buildOnPreview: false,
   };
 }

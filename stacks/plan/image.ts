@@ -26,7 +26,8 @@ export function planImage(inputs: StackInputs, accelerator: "cuda" | "cpu"): Ima
 }
 
 function automaticBase({ settings, machine }: StackInputs, accelerator: "cuda" | "cpu"): string {
-  if (machine.baseImage !== undefined) return machine.baseImage;
+  // A base that was made on this machine is for this machine's engine alone.
+  if (settings.target === "docker" && machine.baseImage !== undefined) return machine.baseImage;
   if (accelerator === "cpu") return CPU_BASE;
   const version = settings.image.cudaVersion;
   return version === "12.6" ? CUDA_12_6_BASE : `nvidia/cuda:${version}.0-base-ubuntu24.04`;

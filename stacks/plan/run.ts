@@ -1,9 +1,11 @@
 import { basename } from "node:path";
 import { SAMPLE_DATA } from "../settings/defaults.ts";
+import { BF16_CAPABILITY, GPU_TYPE_NAMES, GPU_TYPES } from "../settings/gpu-types.ts";
 import type { StackInputs } from "../settings/load.ts";
 import type { Located } from "../settings/located.ts";
-import { presetFacts } from "../settings/presets.ts";
+import { type PresetName, presetFacts } from "../settings/presets.ts";
 import type { Problem } from "../settings/problems.ts";
+import type { Settings } from "../settings/schema.ts";
 import { gpuEnvironment, healthOf, SCRATCH, secretMounts } from "./services.ts";
 import type { Mount, RunPlan, Workload } from "./types.ts";
 import { mountVolume } from "./volumes.ts";
@@ -149,6 +151,7 @@ function presetProblems(
         "npm run doctor says what is missing; npm run train-custom -- --preset rehearsal trains a tiny model on the CPU",
     });
   }
+  problems.push(...rentedGpuProblems(settings, preset));
   if (facts.gated && secretFiles["hf-token"] === undefined) {
     problems.push({
       path: "training.preset",
@@ -158,6 +161,25 @@ function presetProblems(
     });
   }
   return problems;
+}
+
+/** Each kind of GPU that may be rented has to do, since nobody chooses which of them it will be. */
+function rentedGpuProblems(settings: Settings, preset: PresetName): readonly Problem[] {
+  if (settings.target !== "gcp-vm") return [];
+  const { gpuMemoryGiB } = presetFacts(preset);
+  return settings.gcp.gpus.flatMap((gpu, index): readonly Problem[] => {
+    const { memoryGiB, computeCapability } = GPU_TYPES[gpu];
+    const at = { path: `gcp.gpus[${index}]`, value: gpu };
+    const remedy = `take it out of gcp.gpus, or choose another preset; the GPUs are ${GPU_TYPE_NAMES.join(", ")}`;
+    const precision = settings.training.set.precision ?? "bf16";
+    if (memoryGiB < gpuMemoryGiB)
+      return [
+        { ...at, reason: `has ${memoryGiB} GiB of memory, and the preset ${preset} needs ${gpuMemoryGiB}`, remedy },
+      ];
+    if (gpuMemoryGiB > 0 && precision === "bf16" && computeCapability < BF16_CAPABILITY)
+      return [{ ...at, reason: `cannot compute in bf16, in which the preset ${preset} trains`, remedy }];
+    return [];
+  });
 }
 
 /** A thing on this machine is mounted read-only and named by its path in the container; an id goes as it is. */

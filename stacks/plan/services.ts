@@ -1,5 +1,6 @@
+import { bucketName } from "../settings/gcp.ts";
 import type { StackInputs } from "../settings/load.ts";
-import type { Profile } from "../settings/schema.ts";
+import type { Profile, Settings } from "../settings/schema.ts";
 import type { HealthCheck, LeftOut, Mount, Port, Workload, WorkloadName } from "./types.ts";
 import { mountVolume } from "./volumes.ts";
 
@@ -66,7 +67,9 @@ function reasonToLeaveOut({ settings, machine }: StackInputs, workload: Workload
   if (workload.name !== "qlora-training" && !settings.services[workload.name].enabled) {
     return `services.${workload.name}.enabled is false`;
   }
-  if (workload.image.kind === "registry" && machine.unreachableRegistries.includes("registry-1.docker.io")) {
+  // On a rented machine it is that machine which has to reach the registry.
+  const pulledHere = settings.target === "docker" && workload.image.kind === "registry";
+  if (pulledHere && machine.unreachableRegistries.includes("registry-1.docker.io")) {
     return `the image ${workload.image.reference.split("@")[0]} cannot be had: registry-1.docker.io does not answer`;
   }
   return undefined;
@@ -160,8 +163,9 @@ function gpuMonitor({ settings }: StackInputs, cuda: boolean): Workload {
   };
 }
 
-function trainingBackup({ settings, secretFiles }: StackInputs): Workload {
-  const { interval, drillInterval, keep, repository } = settings.backup;
+function trainingBackup({ settings, secretFiles, stack }: StackInputs): Workload {
+  const { interval, drillInterval, keep } = settings.backup;
+  const repository = settings.backup.repository ?? defaultRepository(settings, stack);
   return {
     ...OUR_IMAGE,
     name: "training-backup",
@@ -248,6 +252,16 @@ function experimentRunner({ settings, secretFiles }: StackInputs, cuda: boolean)
     // What runs is ended and given back to the queue.
     stopGraceSeconds: Math.ceil(settings.training.stopGrace) + 30,
   };
+}
+
+/** Where snapshots go that no setting sends elsewhere; undefined is the backup volume. */
+function defaultRepository(settings: Settings, stack: string): string | undefined {
+  switch (settings.target) {
+    case "docker":
+      return undefined;
+    case "gcp-vm":
+      return `gs:${bucketName(stack, settings.gcp.project)}:/restic`;
+  }
 }
 
 /** A service without a GPU hides it from NVIDIA's runtime, which would show all of them where it is the default. */

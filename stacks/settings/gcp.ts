@@ -1,11 +1,11 @@
 import { z } from "zod";
-import { GPU_TYPE_NAMES } from "./gpu-types.ts";
+import { GPU_TYPE_NAMES, GPU_TYPES } from "./gpu-types.ts";
 import { duration, size } from "./values.ts";
 
 const zone = z.string().regex(/^[a-z]+-[a-z]+\d+-[a-z]$/, { error: "is no zone: write it as us-central1-a" });
 
 /** The block of the target `gcp-vm`. */
-export const gcpSchema = z.strictObject({
+const fields = z.strictObject({
   /** Id of the Google Cloud project that pays. Example: `my-team-ml`. */
   project: z.string().regex(/^[a-z][a-z0-9-]{4,28}[a-z0-9]$/, {
     error: "is no project id: 6 to 30 lower-case letters, digits, hyphens",
@@ -48,3 +48,34 @@ export const gcpSchema = z.strictObject({
     })
     .optional(),
 });
+
+/** The block with what its fields say of each other. */
+export const gcpSchema = fields.superRefine(({ region, zones, gpus, provisioning }, context) => {
+  const problem = (path: (string | number)[], message: string, remedy: string) =>
+    context.addIssue({ code: "custom", path, message, params: { remedy } });
+  zones.forEach((zone, index) => {
+    if (!zone.startsWith(`${region}-`))
+      problem(
+        ["zones", index],
+        `is no zone of the region ${region}`,
+        `write zones as ${region}-a, or change gcp.region`,
+      );
+    if (zones.indexOf(zone) !== index) problem(["zones", index], "stands there twice", "take it out");
+  });
+  gpus.forEach((gpu, index) => {
+    if (gpus.indexOf(gpu) !== index) problem(["gpus", index], "stands there twice", "take it out");
+    if (GPU_TYPES[gpu].accelerator !== undefined && gpus.length > 1)
+      problem(
+        ["gpus", index],
+        "cannot be one of several: it is attached to a machine, and the others come with theirs",
+        `name ${gpu} alone, or take it out`,
+      );
+    if (GPU_TYPES[gpu].spotOnly && provisioning !== "spot")
+      problem(["gpus", index], "is rented as spot alone", "set gcp.provisioning to spot, or take it out");
+  });
+});
+
+/** The bucket of a stack. Bucket names are shared by the whole world, so the project is part of it. */
+export function bucketName(stack: string, project: string): string {
+  return `${project}-tunestack-${stack}`;
+}

@@ -1,5 +1,5 @@
 import type { RawSettings } from "../../stacks/settings/layers.ts";
-import type { SecretName, StackInputs } from "../../stacks/settings/load.ts";
+import { hasTarget, type InputsOf, type SecretName, type StackInputs } from "../../stacks/settings/load.ts";
 import type { Located } from "../../stacks/settings/located.ts";
 import type { MachineFacts } from "../../stacks/settings/machine.ts";
 import { type Problem, SettingsError } from "../../stacks/settings/problems.ts";
@@ -62,4 +62,22 @@ export function problemsOf(call: () => unknown): readonly Problem[] {
     throw error;
   }
   throw new Error("no problem was reported");
+}
+
+/** The block `gcp` with all that has no default. */
+export const GCP: RawSettings = {
+  project: "team-ml",
+  access: ["group:ml@example.com"],
+  budget: { monthly: 200.5, billingAccount: "012345-6789AB-CDEF01" },
+};
+
+/** What a stack of the target `gcp-vm` is declared from: the machine that it is declared on offers nothing. */
+export function gcpInputs({
+  gcp = {},
+  ...changes
+}: InputChanges & { readonly gcp?: RawSettings } = {}): InputsOf<"gcp-vm"> {
+  const settings = { target: "gcp-vm", ...changes.settings, gcp: { ...GCP, ...gcp } };
+  const inputs = stackInputs({ machine: CLOSED_MACHINE, stack: "prod", ...changes, settings });
+  if (hasTarget(inputs, "gcp-vm")) return inputs;
+  throw new Error("the target is another");
 }

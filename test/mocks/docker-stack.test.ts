@@ -210,7 +210,12 @@ describe("the build of an image", () => {
       aptMirror: "https://mirror.example/debian",
       caCertificate: "package.json",
     };
-    const build = renderBuild("dev", { plan, projectDir: "/project", tagOf: (stage) => `tunestack/${stage}:dev` });
+    const build = renderBuild("dev", {
+      plan,
+      projectDir: "/project",
+      tagOf: (stage) => `tunestack/${stage}:dev`,
+      push: false,
+    });
     expect(build.buildArgs).toMatchObject({
       PYPI_MIRROR: "https://mirror.example/simple",
       APT_MIRROR: "https://mirror.example/debian",

@@ -103,7 +103,7 @@ describe("index.ts", () => {
     vi.stubEnv("DOCKER_HOST", "unix:///run/other.sock");
     const { outputs } = await run();
     expect(outputs.run).toBeUndefined();
-    expect(outputs.engine).toBe("unix:///run/other.sock");
+    expect(outputs).toMatchObject({ target: "docker", engine: "unix:///run/other.sock" });
     expect(outputs.services.map(({ container }) => container)).toEqual([
       "second-agent-jupyter",
       "second-agent-tensorboard",

@@ -1,4 +1,4 @@
-import { planOutputs, type StackOutputs } from "../../outputs.ts";
+import { type DockerOutputs, planOutputs } from "../../outputs.ts";
 import type { Plan } from "../../plan/types.ts";
 import type { InputsOf } from "../../settings/load.ts";
 import { SettingsError } from "../../settings/problems.ts";
@@ -20,9 +20,13 @@ export async function declareDockerStack(inputs: InputsOf<"docker">, plan: Plan)
 
   const runImage = plan.run === undefined ? undefined : imageOfSameRun(plan.run, naming, engine);
   const stack = new DockerStack("tunestack", { plan, naming, projectDir: inputs.projectDir, host, runImage });
-  const known: Omit<StackOutputs, "images"> = planOutputs(plan, host, {
-    container: (name) => containerName(naming, name),
-    volume: (name) => volumeName(naming, name),
-  });
+  const known: Omit<DockerOutputs, "images"> = {
+    ...planOutputs(plan, {
+      container: (name) => containerName(naming, name),
+      volume: (name) => volumeName(naming, name),
+    }),
+    target: "docker",
+    ...(host === undefined ? {} : { engine: host }),
+  };
   return { ...known, images: stack.images };
 }

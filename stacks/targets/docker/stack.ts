@@ -57,7 +57,7 @@ export class DockerStack extends pulumi.ComponentResource {
 
   private image(name: string, { plan, naming, projectDir }: DockerStackArgs): TunestackImage {
     const tagOf = (stage: string) => `tunestack/${naming.prefix}${stage}:${plan.stack}`;
-    return new TunestackImage(`${name}-image`, { plan: plan.image, projectDir, tagOf }, { parent: this });
+    return new TunestackImage(`${name}-image`, { plan: plan.image, projectDir, tagOf, push: false }, { parent: this });
   }
 
   private service(

@@ -1,3 +1,4 @@
+import { bucketName } from "../../settings/gcp.ts";
 import type { InputsOf } from "../../settings/load.ts";
 
 /** What the resources of a stack are called in Google Cloud, and where they are. */
@@ -6,7 +7,6 @@ export interface CloudNames {
   readonly region: string;
   /** Before every name. Example: `tunestack-prod`. */
   readonly prefix: string;
-  /** Bucket names are shared by the whole world, so the project is part of it. */
   readonly bucket: string;
   /** Ids of roles take no hyphens. */
   readonly role: string;
@@ -20,7 +20,7 @@ export function cloudNames({ stack, settings }: InputsOf<"gcp-vm">): CloudNames 
     project,
     region,
     prefix,
-    bucket: `${project}-${prefix}`,
+    bucket: bucketName(stack, project),
     role: prefix.replaceAll("-", "_"),
     labels: { "tunestack-stack": stack },
   };

@@ -67,3 +67,8 @@ export function renderSecretReader(
 ): gcp.secretmanager.SecretIamMemberArgs {
   return { project, secretId, role: "roles/secretmanager.secretAccessor", member };
 }
+
+/** Name of a stage's image in the stack's own registry; the tag is only for the build cache, the plan names digests. */
+export function imageName({ project, region, prefix }: CloudNames, stage: string): string {
+  return `${region}-docker.pkg.dev/${project}/${prefix}/${stage}:latest`;
+}

@@ -1,44 +1,87 @@
 import * as gcp from "@pulumi/gcp";
 import * as pulumi from "@pulumi/pulumi";
+import { TunestackImage } from "../../image/image.ts";
+import type { ImageStage, Plan } from "../../plan/types.ts";
 import type { InputsOf } from "../../settings/load.ts";
+import type { InputFile } from "./inputs.ts";
 import type { CloudNames } from "./names.ts";
+import { composeText, renderCompose } from "./render-compose.ts";
 import { ACCESS_ROLES, renderGrant, renderRole, renderServiceAccount } from "./render-identity.ts";
 import { renderIapFirewall, renderNat, renderNetwork, renderRouter, renderSubnet } from "./render-network.ts";
-import { renderBucket, renderDataDisk, renderRegistry } from "./render-storage.ts";
+import { renderBudget, renderService, servicesOf } from "./render-project.ts";
+import {
+  imageName,
+  renderBucket,
+  renderDataDisk,
+  renderRegistry,
+  renderSecret,
+  renderSecretReader,
+} from "./render-storage.ts";
 import { renderGroup, renderTemplate } from "./render-vm.ts";
 
 export interface GcpVmStackArgs {
   readonly names: CloudNames;
   readonly settings: InputsOf<"gcp-vm">["settings"]["gcp"];
+  readonly plan: Plan;
+  /** Absolute folder of the project. */
+  readonly projectDir: string;
+  /** Whose containers these are; a label of each. */
+  readonly owner: string;
+  /** Files of this machine that containers read. */
+  readonly inputs: readonly InputFile[];
+  /** Value of each secret that is set, by its name. */
+  readonly secrets: ReadonlyMap<string, pulumi.Output<string>>;
   /** The script that the machine runs at every start. */
   readonly bootScript: string;
 }
 
 /** The stack on a GPU VM of Google Cloud that nobody reaches but through Identity-Aware Proxy. */
 export class GcpVmStack extends pulumi.ComponentResource {
-  readonly bucket: pulumi.Output<string>;
-  readonly serviceAccount: pulumi.Output<string>;
+  /** Reference of each image that was pushed, by its stage. */
+  readonly images: TunestackImage["references"];
+  /** The services of Google's that the rest needs. */
+  readonly #enabled: readonly gcp.projects.Service[];
 
   constructor(name: string, args: GcpVmStackArgs, opts?: pulumi.ComponentResourceOptions) {
     super("tunestack:gcp-vm:GcpVmStack", name, {}, opts);
+    this.#enabled = this.enable(name, args);
     const account = this.account(name, args);
     const subnet = this.network(name, args, account);
-    const bucket = this.storage(name, args, account);
+    const bucket = this.bucket(name, args, account);
+    const disks = this.disks(name, args);
+    const image = this.image(name, args, account);
+    const secrets = this.secrets(name, args, account);
+    const content = this.content(name, args, bucket, image);
     this.access(name, args, account);
-    this.machine(name, args, account, subnet);
-    this.bucket = bucket.name;
-    this.serviceAccount = account.email;
-    this.registerOutputs({ bucket: this.bucket, serviceAccount: this.serviceAccount });
+    this.budget(name, args);
+    // Whatever the machine asks for at its first start is there by then.
+    this.machine(name, args, { account, subnet, dependsOn: [...disks, ...secrets, ...content] });
+    this.images = image.references;
+    this.registerOutputs({ images: this.images });
+  }
+
+  private enable(name: string, { names, settings }: GcpVmStackArgs): readonly gcp.projects.Service[] {
+    return servicesOf(settings).map(
+      (service) =>
+        new gcp.projects.Service(`${name}-api-${service}`, renderService(names, service), {
+          parent: this,
+          retainOnDelete: true,
+        }),
+    );
+  }
+
+  private child(more: pulumi.CustomResourceOptions = {}): pulumi.CustomResourceOptions {
+    return { parent: this, dependsOn: [...this.#enabled], ...more };
   }
 
   private account(name: string, { names }: GcpVmStackArgs): gcp.serviceaccount.Account {
-    const account = new gcp.serviceaccount.Account(`${name}-account`, renderServiceAccount(names), { parent: this });
-    const role = new gcp.projects.IAMCustomRole(`${name}-role`, renderRole(names), { parent: this });
+    const account = new gcp.serviceaccount.Account(`${name}-account`, renderServiceAccount(names), this.child());
+    const role = new gcp.projects.IAMCustomRole(`${name}-role`, renderRole(names), this.child());
     for (const [suffix, granted] of [
       ["role-grant", role.name],
       ["logs-grant", "roles/logging.logWriter"],
     ] as const) {
-      new gcp.projects.IAMMember(`${name}-${suffix}`, renderGrant(names, granted, account.member), { parent: this });
+      new gcp.projects.IAMMember(`${name}-${suffix}`, renderGrant(names, granted, account.member), this.child());
     }
     return account;
   }
@@ -48,33 +91,51 @@ export class GcpVmStack extends pulumi.ComponentResource {
     { names, settings }: GcpVmStackArgs,
     account: gcp.serviceaccount.Account,
   ): gcp.compute.Subnetwork {
-    const network = new gcp.compute.Network(`${name}-network`, renderNetwork(names), { parent: this });
-    const subnet = new gcp.compute.Subnetwork(`${name}-subnet`, renderSubnet(names, network.id, settings.subnet), {
-      parent: this,
-    });
-    const router = new gcp.compute.Router(`${name}-router`, renderRouter(names, network.id), { parent: this });
-    new gcp.compute.RouterNat(`${name}-nat`, renderNat(names, router.name, subnet.id), { parent: this });
-    new gcp.compute.Firewall(`${name}-ssh`, renderIapFirewall(names, network.id, account.email), { parent: this });
+    const network = new gcp.compute.Network(`${name}-network`, renderNetwork(names), this.child());
+    const subnet = new gcp.compute.Subnetwork(
+      `${name}-subnet`,
+      renderSubnet(names, network.id, settings.subnet),
+      this.child(),
+    );
+    const router = new gcp.compute.Router(`${name}-router`, renderRouter(names, network.id), this.child());
+    new gcp.compute.RouterNat(`${name}-nat`, renderNat(names, router.name, subnet.id), this.child());
+    new gcp.compute.Firewall(`${name}-ssh`, renderIapFirewall(names, network.id, account.email), this.child());
     return subnet;
   }
 
-  /** Kept when the stack is destroyed: snapshots and disks are what people come back for. */
-  private storage(
+  /** Kept when the stack is destroyed: snapshots are what people come back for. */
+  private bucket(
     name: string,
     { names, settings }: GcpVmStackArgs,
     account: gcp.serviceaccount.Account,
   ): gcp.storage.Bucket {
-    const kept = { parent: this, retainOnDelete: true };
-    const bucket = new gcp.storage.Bucket(`${name}-bucket`, renderBucket(names, settings.snapshotRetention), kept);
+    const args = renderBucket(names, settings.snapshotRetention);
+    const bucket = new gcp.storage.Bucket(`${name}-bucket`, args, this.child({ retainOnDelete: true }));
     new gcp.storage.BucketIAMMember(
       `${name}-bucket-grant`,
       { bucket: bucket.name, role: "roles/storage.objectUser", member: account.member },
-      { parent: this },
+      this.child(),
     );
-    for (const zone of settings.zones) {
-      new gcp.compute.Disk(`${name}-data-${zone}`, renderDataDisk(names, zone, settings.dataDisk), kept);
-    }
-    const registry = new gcp.artifactregistry.Repository(`${name}-registry`, renderRegistry(names), { parent: this });
+    return bucket;
+  }
+
+  private disks(name: string, { names, settings }: GcpVmStackArgs): readonly gcp.compute.Disk[] {
+    return settings.zones.map(
+      (zone) =>
+        new gcp.compute.Disk(
+          `${name}-data-${zone}`,
+          renderDataDisk(names, zone, settings.dataDisk),
+          this.child({ retainOnDelete: true }),
+        ),
+    );
+  }
+
+  private image(
+    name: string,
+    { names, plan, projectDir }: GcpVmStackArgs,
+    account: gcp.serviceaccount.Account,
+  ): TunestackImage {
+    const registry = new gcp.artifactregistry.Repository(`${name}-registry`, renderRegistry(names), this.child());
     new gcp.artifactregistry.RepositoryIamMember(
       `${name}-registry-grant`,
       {
@@ -84,40 +145,123 @@ export class GcpVmStack extends pulumi.ComponentResource {
         role: "roles/artifactregistry.reader",
         member: account.member,
       },
-      { parent: this },
+      this.child(),
     );
-    return bucket;
+    const tagOf = (stage: ImageStage) => imageName(names, stage);
+    return new TunestackImage(
+      `${name}-image`,
+      { plan: plan.image, projectDir, tagOf, push: true },
+      { parent: this, dependsOn: registry },
+    );
+  }
+
+  private secrets(
+    name: string,
+    { names, secrets }: GcpVmStackArgs,
+    account: gcp.serviceaccount.Account,
+  ): readonly pulumi.Resource[] {
+    return [...secrets].flatMap(([key, secretData]) => {
+      const secret = new gcp.secretmanager.Secret(`${name}-secret-${key}`, renderSecret(names, key), this.child());
+      return [
+        new gcp.secretmanager.SecretVersion(
+          `${name}-secret-${key}-value`,
+          { secret: secret.id, secretData },
+          this.child(),
+        ),
+        new gcp.secretmanager.SecretIamMember(
+          `${name}-secret-${key}-grant`,
+          renderSecretReader(names, secret.secretId, account.member),
+          this.child(),
+        ),
+      ];
+    });
+  }
+
+  /** What the machine runs, and the files of this machine that it reads. */
+  private content(
+    name: string,
+    { plan, owner, inputs }: GcpVmStackArgs,
+    bucket: gcp.storage.Bucket,
+    image: TunestackImage,
+  ): readonly pulumi.Resource[] {
+    const files = inputs.map(
+      ({ object, file }) =>
+        new gcp.storage.BucketObject(
+          `${name}-${object}`,
+          { bucket: bucket.name, name: object, source: new pulumi.asset.FileAsset(file) },
+          this.child(),
+        ),
+    );
+    const content = pulumi.all(image.references).apply((built) =>
+      composeText(
+        renderCompose(plan, owner, {
+          image: (reference) => (reference.kind === "registry" ? reference.reference : imageOf(built, reference.stage)),
+        }),
+      ),
+    );
+    const compose = new gcp.storage.BucketObject(
+      `${name}-plan`,
+      { bucket: bucket.name, name: "plan/compose.yaml", content, contentType: "application/yaml" },
+      // The machine takes the plan up as soon as it is there, so what it mounts comes first.
+      this.child({ dependsOn: [...this.#enabled, ...files] }),
+    );
+    return [...files, compose];
   }
 
   private access(name: string, { names, settings }: GcpVmStackArgs, account: gcp.serviceaccount.Account): void {
     for (const member of settings.access) {
       const suffix = member.replaceAll(/[^a-zA-Z0-9]+/g, "-");
       for (const [kind, role] of Object.entries(ACCESS_ROLES)) {
-        new gcp.projects.IAMMember(`${name}-${kind}-${suffix}`, renderGrant(names, role, member), { parent: this });
+        new gcp.projects.IAMMember(`${name}-${kind}-${suffix}`, renderGrant(names, role, member), this.child());
       }
       new gcp.serviceaccount.IAMMember(
         `${name}-act-as-${suffix}`,
         { serviceAccountId: account.name, role: "roles/iam.serviceAccountUser", member },
-        { parent: this },
+        this.child(),
       );
     }
+  }
+
+  private budget(name: string, { names, settings }: GcpVmStackArgs): void {
+    if (settings.budget === undefined) return;
+    new gcp.billing.Budget(
+      `${name}-budget`,
+      renderBudget(names, settings.budget),
+      // Google gives the project's number back for its id.
+      this.child({ ignoreChanges: ["budgetFilter.projects"] }),
+    );
   }
 
   private machine(
     name: string,
     { names, settings, bootScript }: GcpVmStackArgs,
-    account: gcp.serviceaccount.Account,
-    subnet: gcp.compute.Subnetwork,
+    { account, subnet, dependsOn }: MachineNeeds,
   ): void {
     const template = new gcp.compute.InstanceTemplate(
       `${name}-template`,
       renderTemplate(names, settings, { subnet: subnet.id, serviceAccount: account.email, bootScript }),
-      { parent: this },
+      this.child(),
     );
-    new gcp.compute.RegionInstanceGroupManager(`${name}-group`, renderGroup(names, settings, template.selfLink), {
-      parent: this,
-      // The machine takes the group down to none when it is idle, and a start command brings it up again.
-      ignoreChanges: ["targetSize"],
-    });
+    new gcp.compute.RegionInstanceGroupManager(
+      `${name}-group`,
+      renderGroup(names, settings, template.selfLinkUnique),
+      this.child({
+        dependsOn: [...this.#enabled, ...dependsOn],
+        // The machine takes the group down to none when its time is over, and a start command brings it up again.
+        ignoreChanges: ["targetSize"],
+      }),
+    );
   }
+}
+
+interface MachineNeeds {
+  readonly account: gcp.serviceaccount.Account;
+  readonly subnet: gcp.compute.Subnetwork;
+  readonly dependsOn: readonly pulumi.Resource[];
+}
+
+function imageOf(built: Readonly<Partial<Record<ImageStage, string>>>, stage: ImageStage): string {
+  const image = built[stage];
+  if (image === undefined) throw new Error(`the plan uses an image that it does not build: ${stage}`);
+  return image;
 }

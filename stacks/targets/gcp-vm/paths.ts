@@ -1,0 +1,21 @@
+import type { VolumeName } from "../../plan/types.ts";
+
+/** Where things are on the VM. */
+export const VM_PATHS = {
+  /** The data disk; it outlives the VM. */
+  data: "/var/lib/tunestack",
+  volumes: "/var/lib/tunestack/volumes",
+  /** Data, model and template that came from the machine on which `pulumi up` ran. */
+  inputs: "/var/lib/tunestack/inputs",
+  /** In memory: gone with the VM. */
+  secrets: "/run/tunestack/secrets",
+} as const;
+
+export function volumeFolder(volume: VolumeName): string {
+  return `${VM_PATHS.volumes}/${volume}`;
+}
+
+/** The bucket's object for a file that a container sees at `path`. Example: `inputs/data/notes.jsonl`. */
+export function inputObject(path: string): string {
+  return `inputs${path}`;
+}

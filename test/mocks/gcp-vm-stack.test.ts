@@ -1,0 +1,110 @@
+import * as pulumi from "@pulumi/pulumi";
+import { describe, expect, test } from "vitest";
+import { makePlan } from "../../stacks/plan/plan.ts";
+import type { RawSettings } from "../../stacks/settings/layers.ts";
+import { cloudNames } from "../../stacks/targets/gcp-vm/names.ts";
+import { GcpVmStack } from "../../stacks/targets/gcp-vm/stack.ts";
+import { expectGolden } from "../lib/golden.ts";
+import { gcpInputs } from "../lib/inputs.ts";
+import { type Registration, recordRegistrations } from "../lib/pulumi-mocks.ts";
+
+async function declare(gcp: RawSettings = {}, settings: RawSettings = {}): Promise<readonly Registration[]> {
+  const inputs = gcpInputs({ gcp, settings, secrets: ["jupyter-token", "restic-password"] });
+  const { registrations } = await recordRegistrations(
+    () =>
+      new GcpVmStack("tunestack", {
+        names: cloudNames(inputs),
+        settings: inputs.settings.gcp,
+        plan: makePlan(inputs),
+        projectDir: "/project",
+        owner: "prod@/project",
+        inputs: [{ object: "inputs/data/notes.jsonl", file: "/project/notes.jsonl" }],
+        secrets: new Map(["jupyter-token", "restic-password"].map((name) => [name, pulumi.secret(`value of ${name}`)])),
+        bootScript: "<boot script>",
+      }),
+  );
+  return registrations;
+}
+
+function find(registrations: readonly Registration[], name: string): Registration {
+  const found = registrations.find((one) => one.name === name);
+  if (found === undefined) throw new Error(`nothing was registered as ${name}`);
+  return found;
+}
+
+/** Pulumi's mark of a secret in what goes to the engine. */
+const SECRET_MARK = "4dabf18193072939515e22adb298388d";
+
+describe("what a stack on a GPU VM registers", () => {
+  test("every resource of Google's with exactly its inputs", async () => {
+    const cloud = (await declare()).filter(({ type, name }) => type.startsWith("gcp:") && name !== "tunestack-plan");
+    expectGolden(
+      "mocks/gcp-vm.json",
+      cloud.map(({ type, name, parent, inputs, retainOnDelete }) => ({ type, name, parent, inputs, retainOnDelete })),
+    );
+  });
+
+  test("a plan that names the images by what was pushed", async () => {
+    const { inputs } = find(await declare(), "tunestack-plan");
+    expect(inputs).toMatchObject({ name: "plan/compose.yaml", contentType: "application/yaml" });
+    expect(JSON.stringify(inputs.content)).toContain("image: <reference of tunestack-image-training>");
+  });
+
+  test("secrets as secrets, in their versions alone", async () => {
+    const registrations = await declare();
+    const holding = registrations.filter(({ inputs }) => JSON.stringify(inputs).includes("value of "));
+    expect(holding.map(({ name }) => name)).toEqual([
+      "tunestack-secret-jupyter-token-value",
+      "tunestack-secret-restic-password-value",
+    ]);
+    for (const { inputs } of holding) expect(JSON.stringify(inputs.secretData)).toContain(SECRET_MARK);
+  });
+
+  test("images into the registry, with their cache, from a base that the world has", async () => {
+    const { inputs } = find(await declare(), "tunestack-image-training");
+    const tag = "us-central1-docker.pkg.dev/team-ml/tunestack-prod/training:latest";
+    expect(inputs).toMatchObject({
+      tags: [tag],
+      push: true,
+      load: false,
+      cacheFrom: [{ registry: { ref: tag } }],
+      cacheTo: [{ inline: {} }],
+    });
+    expect(JSON.stringify(inputs.buildArgs)).toMatch(/nvidia\/cuda:.*@sha256:.*cu126/);
+  });
+
+  test("a run, its data and its image leave the machine as it is", async () => {
+    const before = await declare();
+    const after = await declare({}, { training: { run: "another", set: { max_steps: 7 } } });
+    for (const name of ["tunestack-template", "tunestack-group"])
+      expect(find(after, name).inputs).toEqual(find(before, name).inputs);
+    expect(find(after, "tunestack-plan").inputs.content).not.toEqual(find(before, "tunestack-plan").inputs.content);
+  });
+
+  test("the machine comes after all that it asks for at its start", async () => {
+    expect(find(await declare(), "tunestack-group").dependencies).toEqual(
+      expect.arrayContaining([
+        "tunestack-plan",
+        "tunestack-inputs/data/notes.jsonl",
+        "tunestack-data-us-central1-a",
+        "tunestack-secret-jupyter-token-value",
+        "tunestack-secret-jupyter-token-grant",
+      ]),
+    );
+  });
+
+  test("several kinds of GPU by rank, standard machines, no budget", async () => {
+    const registrations = await declare({ gpus: ["L4", "A100-40"], provisioning: "standard", budget: undefined });
+    expect(find(registrations, "tunestack-group").inputs.instanceFlexibilityPolicy).toEqual({
+      instanceSelections: [
+        { name: "l4", rank: 1, machineTypes: ["g2-standard-8"] },
+        { name: "a100-40", rank: 2, machineTypes: ["a2-highgpu-1g"] },
+      ],
+    });
+    expect(find(registrations, "tunestack-template").inputs.scheduling).toMatchObject({
+      provisioningModel: "STANDARD",
+      preemptible: false,
+    });
+    expect(registrations.map(({ name }) => name)).not.toContain("tunestack-budget");
+  });
+});
