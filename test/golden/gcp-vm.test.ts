@@ -22,7 +22,7 @@ const BOOT = {
   region: "us-central1",
   group: "tunestack-prod",
   bucket: "team-ml-tunestack-prod",
-  secrets: SECRET_NAMES,
+  secrets: ["jupyter-token", "hf-token", "wandb-api-key", "restic-password"],
   maximumRunSeconds: 86400,
   idleShutdownSeconds: 1800,
   agent: "# the agent",
