@@ -196,12 +196,12 @@ def _within_layer(work: Workload) -> int:
 
 
 def _loss(work: Workload) -> int:
-    """Of a chunk: the logits in float32, their probabilities, and these as they are multiplied with the output layer.
+    """Of a chunk: the output layer's product, it in float32, the probabilities, and these as they are multiplied back.
 
     Kept until the backward pass: the gradient by the hidden states of all tokens.
     """
     shape, tokens, width = work.architecture, work.tokens, work.width
-    each = 2 * _FLOAT32 + (0 if width == _FLOAT32 else width)
+    each = 2 * _FLOAT32 + (0 if width == _FLOAT32 else 2 * width)
     return _chunk(work) * shape.vocabulary * each + 2 * tokens * shape.hidden * _FLOAT32
 
 
