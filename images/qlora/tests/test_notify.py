@@ -1,16 +1,26 @@
 """Word to a webhook: its form, and that it never harms what it reports on."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from conftest import Workplace
 from queue_site import Site
+from tunestack_train.ending import alerts, tell_webhook
+from tunestack_train.errors import DataError
+from tunestack_train.logs import AllLogs, WeightsAndBiases
 from tunestack_train.notify import Messenger, Word, send, webhook_url
+from tunestack_train.resolve import Layer, resolve
+from tunestack_train.status import Status, now
+from tunestack_train.stop import Interrupted, StopSignal
 
 
 class Hook:
@@ -118,3 +128,71 @@ def test_an_experiment_s_end_is_told_and_its_webhook_harms_nothing(tmp_path: Pat
     away = site.once("first", environment={"TUNESTACK_WEBHOOK_URL": "http://127.0.0.1:9/secret-part"})
     assert away.returncode == 0
     assert site.status("unheard") == "completed"
+
+
+def test_the_end_of_a_run_is_told(
+    workplace: Workplace, hook: Hook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESTACK_WEBHOOK_URL", hook.url)
+    finished, said = workplace.run_here("told", max_steps=2)
+    assert [one["text"].split("\n")[0][:27] for one in hook.got] == ["✅ *run told: completed* aft"]
+    assert f"loss {finished.first_loss:.4f} → {finished.last_loss:.4f}" in hook.got[0]["text"]
+    assert hook.url not in said
+    missing = tmp_path / "none.jsonl"
+    command = ["run", "--name=lost", "--preset=rehearsal", f"--data={missing}"]
+    failed = subprocess.run(
+        [sys.executable, "-m", "tunestack_train", *command],
+        env=workplace.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert failed.returncode == 3, failed.stderr
+    assert hook.got[1]["text"].startswith("❌ *run lost: failed* after")
+    assert str(missing) in hook.got[1]["text"]
+
+
+def test_a_run_within_an_experiment_leaves_the_word_to_the_runner(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESTACK_WEBHOOK_URL", hook.url)
+    status = Status(run="r", preset="p", model="m", started_at=now(), state="completed")
+    monkeypatch.setenv("EXPERIMENT_NAME", "r")
+    tell_webhook(status, print)
+    assert hook.got == []
+    monkeypatch.delenv("EXPERIMENT_NAME")
+    tell_webhook(status, print)
+    tell_webhook(replace(status, state="stopped"), print)
+    assert len(hook.got) == 1
+
+
+def test_weights_and_biases_keeps_an_alert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real library, offline: what it would send later holds the alert."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    # Runs without a key keep the library from being loaded.
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    config = resolve("alerted", "rehearsal", [Layer("test", {"data": "d"})]).config
+    logs = AllLogs([WeightsAndBiases(config, tmp_path, "k" * 40)])
+    status = Status(run="alerted", preset="p", model="m", started_at=now(), step=3, loss=1.25, first_loss=2.5)
+    with pytest.raises(DataError), alerts(logs, lambda: status, StopSignal()):
+        raise DataError("row 7 is bad", "mend it")
+    with alerts(logs, lambda: status, StopSignal()):
+        pass
+    logs.close()
+    [kept] = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    content = kept.read_bytes()
+    for text in (b"run alerted: failed", b"row 7 is bad", b"run alerted: completed", b"2.5000 \xe2\x86\x92 1.2500"):
+        assert text in content
+
+
+def test_a_run_that_is_stopped_alerts_nobody(tmp_path: Path) -> None:
+    stop = StopSignal()
+    stop.requested = True
+    logs = AllLogs([])
+    told: list[Word] = []
+    logs.tell = told.append  # type: ignore[method-assign]
+    status = Status(run="r", preset="p", model="m", started_at=now())
+    with alerts(logs, lambda: status, stop):
+        pass
+    with pytest.raises(Interrupted), alerts(logs, lambda: status, stop):
+        raise Interrupted(15)
+    assert told == []

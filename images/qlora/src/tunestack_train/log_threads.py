@@ -1,5 +1,6 @@
 """Logs written by threads of their own, so that a slow or dead one neither slows nor ends a run."""
 
+import contextlib
 import os
 import queue
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tunestack_train.logs import JsonLines, Metrics, MetricsLog, TensorBoard, WeightsAndBiases, wandb_mode
+from tunestack_train.notify import Word
 from tunestack_train.secret_files import read_secret
 from tunestack_train.settings import RunConfig
 from tunestack_train.status import now
@@ -39,7 +41,7 @@ class InBackground:
         self.local = local
         self._name = name
         self._say = say
-        self._waiting: queue.Queue[tuple[Metrics, int] | threading.Event | None] = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue[tuple[Metrics, int] | Word | threading.Event | None] = queue.Queue(_MOST_WAITING)
         self._lost = 0
         self._failing = False
         self._thread = threading.Thread(target=self._work, args=(open_log,), name=f"log {name}", daemon=True)
@@ -51,6 +53,11 @@ class InBackground:
             self._waiting.put_nowait((dict(metrics), step))
         except queue.Full:
             self._lost += 1
+
+    def tell(self, word: Word) -> None:
+        """Word for people, where the log can send such."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(word)
 
     def flush(self, seconds: float) -> bool:
         """Waits until all that was given has been written; False when that took longer than `seconds`."""
@@ -80,6 +87,9 @@ class InBackground:
         while (given := self._waiting.get()) is not None:
             if isinstance(given, threading.Event):
                 given.set()
+            elif isinstance(given, Word):
+                if isinstance(log, WeightsAndBiases):
+                    log.tell(given)
             else:
                 self._attempt(log, given)
         try:
@@ -113,6 +123,11 @@ class AllLogs:
     def log(self, metrics: Metrics, step: int) -> None:
         for log in self._logs:
             log.log(metrics, step)
+
+    def tell(self, word: Word) -> None:
+        """To each log that can send word to people."""
+        for log in self._logs:
+            log.tell(word)
 
     def flush(self, seconds: float) -> None:
         """Waits until everything is written to the disk, at most so long in all. No server is waited for."""

@@ -3,6 +3,7 @@
 These write when they are told to, and fail when they cannot; `log_threads` keeps both away from the run.
 """
 
+import contextlib
 import errno
 import json
 import math
@@ -13,6 +14,7 @@ from typing import Protocol
 
 from tunestack_train.errors import SettingsError
 from tunestack_train.events import EventWriter
+from tunestack_train.notify import Word
 from tunestack_train.settings import RunConfig
 
 Metrics = Mapping[str, float]
@@ -116,6 +118,11 @@ class WeightsAndBiases:
             mode="offline" if key is None else "online",
             settings=wandb.Settings(init_timeout=30, console="off"),
         )
+
+    def tell(self, word: Word) -> None:
+        """Sends an alert, by e-mail or Slack as the person has it there. What goes wrong with it is left at that."""
+        with contextlib.suppress(Exception):
+            self._run.alert(title=word.title[:63], text=word.plain(), level="INFO" if word.good else "ERROR")
 
     def log(self, metrics: Metrics, step: int) -> None:
         self._run.log({scalar_name(name): value for name, value in metrics.items()}, step=step)

@@ -45,6 +45,11 @@ class Word:
         lines = [first, *([_escaped(self.details)] if self.details else []), *([f"<{self.link}>"] if self.link else [])]
         return "\n".join(lines)[:_LONGEST_TEXT]
 
+    def plain(self) -> str:
+        """Without markup: what follows the title."""
+        after = [f"after {_duration(self.seconds)}"] if self.seconds is not None else []
+        return "; ".join([*after, *([self.details] if self.details else []), *([self.link] if self.link else [])])
+
 
 def webhook_url(secrets: Path | None = None) -> str | None:
     """The address: secret webhook-url, else TUNESTACK_WEBHOOK_URL. None where nobody is to be told."""

@@ -17,6 +17,7 @@ from tunestack_train.checkpoint_writer import CheckpointWriter
 from tunestack_train.data.cache import ContentCache, default_folder
 from tunestack_train.data.load import Dropped, TrainingData, load
 from tunestack_train.device import choose_device, silence_progress_bars
+from tunestack_train.ending import alerts, tell_webhook
 from tunestack_train.errors import SettingsError, StopRequested, TunestackError
 from tunestack_train.estimate.check import check_fit
 from tunestack_train.evaluation import Split, best_of, hold_out
@@ -140,9 +141,15 @@ class Run:
             raise stopped from None
         except BaseException as error:
             self._report_failure(error)
+            self._tell_webhook()
             raise
         self._report_completed(finished)
+        self._tell_webhook()
         return finished
+
+    def _tell_webhook(self) -> None:
+        if self.processes.first:
+            tell_webhook(self.status.status, self.console.say)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -268,7 +275,8 @@ class Run:
         trainer.add_callback(Watcher(trainer, device, self.stop, self.status, logs, self.console.progress))
         self.stop.hold()
         try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with alerts(logs, lambda: self.status.status, self.stop):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             # The checkpoint first: logs may wait for a server.
             saving.writer.finish()
