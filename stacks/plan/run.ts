@@ -51,7 +51,7 @@ export function planRun(inputs: StackInputs, accelerator: "cuda" | "cpu"): RunPl
         ...data.mounts,
         ...(model?.mounts ?? []),
         ...(template?.mounts ?? []),
-        ...secretMounts(secretFiles, ["hf-token", "wandb-api-key"]),
+        ...secretMounts(secretFiles, ["hf-token", "wandb-api-key", "webhook-url"]),
       ],
       ports: [],
       scratch: SCRATCH,

@@ -292,7 +292,7 @@ describe("secrets", () => {
       "wandb-local": [],
       "gpu-monitor": [],
       "training-backup": ["/run/secrets/restic-password"],
-      "qlora-training": ["/run/secrets/hf-token", "/run/secrets/wandb-api-key"],
+      "qlora-training": ["/run/secrets/hf-token", "/run/secrets/wandb-api-key", "/run/secrets/webhook-url"],
     });
     const none = plan();
     for (const one of [...none.services, workload(none, "qlora-training")])

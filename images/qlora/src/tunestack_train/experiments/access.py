@@ -63,7 +63,8 @@ class Access:
         if self.url.startswith("-") or not self.url.strip():
             raise SettingsError(f"{self.url!r} is no address of a repository", "give https://…, ssh://…, or a path")
         key = self._key_file()
-        if self._by_ssh() and key is not None and key.stat().st_mode & 0o077:
+        # As ssh does: whose file it is has to keep it from others; another's file is that one's business.
+        if self._by_ssh() and key is not None and key.stat().st_uid == os.getuid() and key.stat().st_mode & 0o077:
             mode = f"{key.stat().st_mode & 0o777:03o}"
             raise SettingsError(
                 f"the SSH key {key} can be read by others (mode {mode}), so ssh will not use it",
