@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import Workplace
 from queue_site import BRANCH, Site, git, wait_for
 
 
@@ -285,3 +286,38 @@ def test_a_long_log_is_cut_for_git_and_rotated_here(site: Site) -> None:
         "execution.log",
         "execution.log.1",
     ]
+
+
+def test_a_run_of_tunestack_is_stopped_with_a_checkpoint_and_goes_on(site: Site, workplace: Workplace) -> None:
+    """Whoever takes it next finds its checkpoint, as on one machine or on shared folders."""
+    (site.laptop / "data.jsonl").write_text(workplace.data.read_text())
+    settings: dict[str, object] = {"max_steps": 60, "save_steps": 5, "per_device_train_batch_size": 1}
+    site.push([{"name": "queue-run", "preset": "rehearsal", "data": "data.jsonl", "set": settings, "gpus": 0}])
+    environment = {**workplace.environment(), "OMP_NUM_THREADS": "1"}
+    first = site.start("first", "--grace=60s", "--lease=2m", environment=environment)
+    status = workplace.folders.logs / "queue-run" / "status.json"
+
+    def step() -> int:
+        try:
+            return int(json.loads(status.read_text())["step"])
+        except (OSError, ValueError):
+            return 0
+
+    wait_for(lambda: step() >= 8, 200)
+    first.terminate()
+    assert first.wait(90) == 0
+    entry = site.entries()["queue-run"]
+    assert entry["status"] == "pending"
+    assert isinstance(entry["attempt"], dict)
+    assert entry["attempt"]["message"] == "given back by first"
+    before = step()
+    assert 8 <= before < 60
+    site.start("second", "--grace=60s", "--lease=2m", environment=environment)
+    wait_for(lambda: site.status("queue-run") == "completed", 200)
+    assert "going on after step" in site.shown("queue-run", "execution.log")
+    metrics = site.results("queue-run")["metrics"]
+    assert isinstance(metrics, dict)
+    assert metrics["step"] == 60
+    assert metrics["loss"] < metrics["first_loss"]
+    command = str(site.results("queue-run")["command"])
+    assert "tunestack_train run --name=queue-run --preset=rehearsal" in command

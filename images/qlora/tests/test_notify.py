@@ -16,7 +16,8 @@ from conftest import Workplace
 from queue_site import Site
 from tunestack_train.ending import alerts, tell_webhook
 from tunestack_train.errors import DataError
-from tunestack_train.logs import AllLogs, WeightsAndBiases
+from tunestack_train.log_threads import AllLogs, InBackground
+from tunestack_train.logs import WeightsAndBiases
 from tunestack_train.notify import Messenger, Word, send, webhook_url
 from tunestack_train.resolve import Layer, resolve
 from tunestack_train.status import Status, now
@@ -167,17 +168,18 @@ def test_a_run_within_an_experiment_leaves_the_word_to_the_runner(hook: Hook, mo
 
 def test_weights_and_biases_keeps_an_alert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real library, offline: what it would send later holds the alert."""
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    # Runs without a key keep the library from being loaded.
-    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    # Runs without a key keep the library from being loaded; afterwards it is as before.
+    monkeypatch.setitem(sys.modules, "wandb", sys.modules.get("wandb"))
     config = resolve("alerted", "rehearsal", [Layer("test", {"data": "d"})]).config
-    logs = AllLogs([WeightsAndBiases(config, tmp_path, "k" * 40)])
+    said: list[str] = []
+    logs = AllLogs([InBackground("W&B", lambda: WeightsAndBiases(config, tmp_path, None), said.append, local=False)])
     status = Status(run="alerted", preset="p", model="m", started_at=now(), step=3, loss=1.25, first_loss=2.5)
     with pytest.raises(DataError), alerts(logs, lambda: status, StopSignal()):
         raise DataError("row 7 is bad", "mend it")
     with alerts(logs, lambda: status, StopSignal()):
         pass
-    logs.close()
+    logs.close(60)
+    assert said == []
     [kept] = tmp_path.glob("wandb/offline-run-*/*.wandb")
     content = kept.read_bytes()
     for text in (b"run alerted: failed", b"row 7 is bad", b"run alerted: completed", b"2.5000 \xe2\x86\x92 1.2500"):
