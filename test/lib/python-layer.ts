@@ -68,7 +68,9 @@ async function pytest(): Promise<SuiteResult> {
   // The container's user is not the one who runs this.
   chmodSync(out, 0o777);
   try {
-    const command = ["pytest", "--junitxml=/out/pytest.xml", "-p", "no:cacheprovider"];
+    // A file at a time in each process, since tests of one file share what they made.
+    const parallel = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"];
+    const command = ["pytest", "--junitxml=/out/pytest.xml", "-p", "no:cacheprovider", ...parallel];
     const { code, output, seconds } = await inPythonImage(command, { network: false, out });
     const file = join(out, "pytest.xml");
     const counts = existsSync(file) ? readJUnit(readFileSync(file, "utf8")) : undefined;
