@@ -157,6 +157,15 @@ def test_the_console_moves_one_line_on_a_terminal_and_adds_lines_elsewhere() -> 
     assert terminal.getvalue() == "begin\nstep 1/2\r\x1b[2Kstep 2/2\r\x1b[2Kend\n"
 
 
+def test_a_line_that_moves_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "16")
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        Console(stream).progress(Status("r", "p", "m", "now", step=12345, max_steps=54321, loss=1.5))
+    assert terminal.getvalue() == "step 12345/5432"
+    assert file.getvalue() == "step 12345/54321  loss 1.5000\n"
+
+
 def test_a_line_of_progress_says_what_is_known() -> None:
     known = Status(
         "r",

@@ -1,6 +1,8 @@
 """What a person sees of a run: one line that moves on a terminal, one line an interval elsewhere."""
 
 import os
+import shutil
+import threading
 from pathlib import Path
 from typing import TextIO
 
@@ -36,19 +38,25 @@ class Console:
         self._stream = stream
         self._moving = stream.isatty()
         self._open_line = False
+        # Logs speak from threads of their own.
+        self._speaking = threading.Lock()
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._clear()
-        print(text, file=self._stream, flush=True)
+        with self._speaking:
+            self._clear()
+            print(text, file=self._stream, flush=True)
 
     def progress(self, status: Status) -> None:
-        if self._moving:
+        with self._speaking:
             self._clear()
-            print(describe(status), end="", file=self._stream, flush=True)
+            if not self._moving:
+                print(describe(status), file=self._stream, flush=True)
+                return
+            # A line that wraps could not be taken back.
+            width = shutil.get_terminal_size().columns - 1
+            print(describe(status)[:width], end="", file=self._stream, flush=True)
             self._open_line = True
-        else:
-            print(describe(status), file=self._stream, flush=True)
 
     def _clear(self) -> None:
         if self._open_line:
