@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { DEFAULTS } from "../../stacks/settings/defaults.ts";
+import { DEFAULTS, TARGET_DEFAULTS } from "../../stacks/settings/defaults.ts";
 import type { RawSettings } from "../../stacks/settings/layers.ts";
 import { formatProblems, type Problem, SettingsError, showValue } from "../../stacks/settings/problems.ts";
 import { resolveSettings } from "../../stacks/settings/resolve.ts";
@@ -222,7 +222,12 @@ const MISTAKES: readonly (readonly [string, RawSettings, Problem])[] = [
   [
     "an unknown target",
     { target: "dcoker" },
-    { path: "target (mine)", value: '"dcoker"', reason: "is not one of the targets", remedy: "set it to docker" },
+    {
+      path: "target (mine)",
+      value: '"dcoker"',
+      reason: "is not one of the targets",
+      remedy: "set it to one of: docker, gcp-vm",
+    },
   ],
   [
     "a model of one's own without data",
@@ -349,7 +354,7 @@ describe("resolveSettings", () => {
     const name = fc.stringMatching(/^[a-zA-Z]{1,12}$/).filter((key) => !known.has(key));
     fc.assert(
       fc.property(name, fc.constantFrom("image", "backup", "docker", "services"), (key, parent) => {
-        const inside = new Set(Object.keys(DEFAULTS[parent] as object));
+        const inside = new Set(Object.keys({ ...DEFAULTS, ...TARGET_DEFAULTS.docker }[parent] as object));
         const optional = ["pypiMirror", "aptMirror", "caCertificate", "repository", "host"];
         fc.pre(!inside.has(key) && !optional.includes(key));
         expect(problemsOf(() => resolve({ [key]: 1 }))[0]?.reason).toBe("is not a setting");
