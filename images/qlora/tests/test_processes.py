@@ -113,6 +113,22 @@ def test_each_process_reads_other_data(workplace: Workplace, unbroken: str) -> N
     assert 1.5 < float(str(both["num_tokens"])) / float(str(alone["num_tokens"])) < 2.5
 
 
+def test_two_processes_learn_of_packed_rows_what_one_learns(workplace: Workplace) -> None:
+    """The same rows in a step, shared out, weigh by their learnt tokens as they do in one process."""
+    same: dict[str, Value] = {"packing": True, "max_length": 128, "max_steps": 2, "lora_dropout": 0.0}
+    same |= {"precision": "float32", "load_in_4bit": False, "optim": "adamw_torch", "lora_r": 8}
+    code, _, err = launch(workplace, "packed-by-two", gradient_accumulation_steps=1, **same).end()
+    assert code == 0, err
+    workplace.run_here("packed-by-one", gradient_accumulation_steps=2, **same)
+    one, two = (
+        read_metrics(workplace.folders.logs / f"packed-by-{count}" / "metrics.jsonl") for count in ("one", "two")
+    )
+    assert [entry["num_tokens"] for entry in one] == [entry["num_tokens"] for entry in two]
+    for name in ("loss", "grad_norm", "entropy", "mean_token_accuracy"):
+        figures = [[float(str(entry[name])) for entry in entries] for entries in (one, two)]
+        assert figures[0] == pytest.approx(figures[1], rel=1e-3), name
+
+
 def test_a_process_that_is_killed_is_replaced_and_the_run_goes_on(workplace: Workplace, unbroken: str) -> None:
     launched = launch(workplace, "two-killed", "--max-restarts=1")
     launched.wait_for_step(5)
