@@ -15,9 +15,10 @@ from tunestack_train.experiments.merge import merge
 from tunestack_train.experiments.positions import BrokenJsonError, Json, read_with_lines
 
 # Beside the package in the repository, and in the image of the tests.
+PACKAGE = Path(__file__).resolve().parent.parent
 EXAMPLES = next(
     folder
-    for folder in (Path(__file__).parents[3] / "examples" / "experiments", Path("/examples/experiments"))
+    for folder in (PACKAGE.parent.parent / "examples" / "experiments", Path("/examples/experiments"))
     if folder.is_dir()
 )
 VALID = json.loads((EXAMPLES / "valid.json").read_text(encoding="utf-8"))

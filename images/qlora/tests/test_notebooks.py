@@ -20,10 +20,10 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 PACKAGE = Path(__file__).parent.parent
 # Written by the TypeScript tests of the generator, which fail where these are not what it writes.
-NOTEBOOKS = Path(os.environ.get("TUNESTACK_NOTEBOOKS", PACKAGE.parents[1] / "test" / "golden" / "notebooks"))
-EXAMPLES = next(
-    (path for path in (Path("/examples"), PACKAGE.parents[1] / "examples") if (path / "data").is_dir()), None
-)
+# In the image of the tests the package stands alone, with these mounted beside it.
+PROJECT = PACKAGE.parent.parent
+NOTEBOOKS = Path(os.environ.get("TUNESTACK_NOTEBOOKS", PROJECT / "test" / "golden" / "notebooks"))
+EXAMPLES = next(path for path in (Path("/examples"), PROJECT / "examples") if (path / "data").is_dir())
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,6 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def tunestack_repository(folder: Path) -> str:
-    assert EXAMPLES is not None
     files: dict[str, str | Path] = {
         "images/qlora/src": PACKAGE / "src",
         "images/qlora/pyproject.toml": PACKAGE / "pyproject.toml",
