@@ -7,7 +7,6 @@ import { cancel, retry, type StatusChange } from "./lib/experiments/change-statu
 import { printLog } from "./lib/experiments/follow-log.ts";
 import { queueDirectory, queueOf } from "./lib/experiments/queue.ts";
 import { formatOutputs, formatStatus, summaryLine } from "./lib/experiments/report.ts";
-import { serveQueue } from "./lib/experiments/serve.ts";
 import { type Job, logOf, readState } from "./lib/experiments/state.ts";
 import { type Added, addExperiments, experimentsOfFile, typedExperiment } from "./lib/experiments/submit.ts";
 import { drawSweeps, type LocalBranch, mergeLocalBranch, saveResults } from "./lib/experiments/sync.ts";
@@ -75,6 +74,8 @@ const ANSWERS: Readonly<Record<Action, (asked: Asked) => Promise<Answer>>> = {
   logs,
   check: async ({ names }) => checkFile(names),
   serve: async ({ options }) => {
+    // Pulumi is loaded for this alone.
+    const { serveQueue } = await import("./lib/experiments/serve.ts");
     const text = await serveQueue(options.stack, queueOf(options));
     return { text, value: { stack: options.stack } };
   },

@@ -1,13 +1,12 @@
 import { existsSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { parseSettings } from "./lib/assignments.ts";
 import { EXIT, runCommand, UserError, usageError } from "./lib/errors.ts";
 import { cloneAddress, ownAddress } from "./lib/notebooks/addresses.ts";
 import { daemonNotebook } from "./lib/notebooks/daemon.ts";
 import { type Notebook, notebookText } from "./lib/notebooks/document.ts";
-import { openLocalSession } from "./lib/notebooks/local.ts";
 import { DEFAULT_LINKS, trainNotebook } from "./lib/notebooks/train.ts";
 import { type Parsed, parseCommand } from "./lib/options.ts";
-import { parseSettings } from "./lib/train.ts";
 
 const SPEC = {
   name: "notebook",
@@ -95,6 +94,7 @@ const write: Readonly<Record<Kind, (options: Parsed) => Promise<Notebook>>> = {
 await runCommand(async () => {
   const options = parseCommand(SPEC);
   if (options.operands[0] === "local") {
+    const { openLocalSession } = await import("./lib/notebooks/local.ts");
     await openLocalSession(options.stack);
     return;
   }

@@ -1,9 +1,10 @@
 import { PRESET_NAMES, type PresetName } from "../stacks/settings/presets.ts";
+import { parseSettings } from "./lib/assignments.ts";
 import { dryRun } from "./lib/dry-run.ts";
 import { runCommand, usageError } from "./lib/errors.ts";
 import { parseCommand } from "./lib/options.ts";
 import { RUN_OPTIONS } from "./lib/preset-command.ts";
-import { inputsOfRequest, parseSettings, type RunRequest, trainAndFollow } from "./lib/train.ts";
+import { inputsOfRequest, type RunRequest, trainAndFollow } from "./lib/train.ts";
 
 const SPEC = {
   name: "train-custom",

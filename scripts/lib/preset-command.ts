@@ -1,8 +1,9 @@
 import type { PresetName } from "../../stacks/settings/presets.ts";
 import { presetFacts } from "../../stacks/settings/presets.ts";
+import { parseSettings } from "./assignments.ts";
 import { runCommand } from "./errors.ts";
 import { type OptionSpec, parseCommand } from "./options.ts";
-import { parseSettings, trainAndFollow } from "./train.ts";
+import { trainAndFollow } from "./train.ts";
 
 /** Options that every command which starts a run has. */
 export const RUN_OPTIONS = {

@@ -10,7 +10,6 @@ import type { PresetName } from "../../stacks/settings/presets.ts";
 import type { Profile } from "../../stacks/settings/schema.ts";
 import { Containers } from "./containers.ts";
 import { mendStack } from "./doctor/mend.ts";
-import { EXIT, UserError } from "./errors.ts";
 import { followRun } from "./follow.ts";
 import { setPersonal } from "./personal.ts";
 import { PROJECT_DIR } from "./project.ts";
@@ -158,22 +157,4 @@ async function gitCommit(): Promise<string | undefined> {
   if (head.exitCode !== 0) return undefined;
   const changed = await quiet`git status --porcelain`;
   return `${head.stdout.trim()}${changed.stdout.trim() === "" ? "" : "-dirty"}`;
-}
-
-/** Parses `--set key=value`, all mistakes at once. */
-export function parseSettings(pairs: readonly string[]): Record<string, string> {
-  const wrong = pairs.filter((pair) => !/^[a-z][a-z0-9_.]*=/.test(pair));
-  if (wrong.length > 0) {
-    throw new UserError(
-      wrong.map((pair) => ({
-        path: "--set",
-        value: pair,
-        reason: "is not key=value",
-        remedy: "write it as --set max_steps=200",
-      })),
-      EXIT.settings,
-      "command line",
-    );
-  }
-  return Object.fromEntries(pairs.map((pair) => [pair.slice(0, pair.indexOf("=")), pair.slice(pair.indexOf("=") + 1)]));
 }

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { parseSettings } from "../../scripts/lib/assignments.ts";
 import { EXIT, UserError } from "../../scripts/lib/errors.ts";
-import { defaultName, parseSettings, withProfiles } from "../../scripts/lib/train.ts";
+import { defaultName, withProfiles } from "../../scripts/lib/train.ts";
 import { resolveSettings } from "../../stacks/settings/resolve.ts";
 import { stackInputs } from "../lib/inputs.ts";
 

@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
+import { loadStack } from "../../../stacks/settings/load.ts";
 import type { Parsed } from "../options.ts";
-import { readInputs } from "../stack.ts";
+import { PROJECT_DIR } from "../project.ts";
 import type { Queue } from "./branch.ts";
 import { Git } from "./git.ts";
 
@@ -11,7 +12,8 @@ export function queueDirectory(): string {
 
 /** The queue that a command works on, by its options and the settings. */
 export function queueOf(options: Parsed): Queue {
-  const { experiments } = readInputs(options.stack).settings;
+  const { settings } = loadStack({ projectDir: PROJECT_DIR, stack: options.stack, environment: process.env });
+  const { experiments } = settings;
   const directory = resolve(queueDirectory(), options.text("directory") ?? ".");
   return {
     git: new Git(directory),

@@ -1,9 +1,9 @@
 import { isRecord } from "../../../stacks/settings/layers.ts";
 import type { Problem } from "../../../stacks/settings/problems.ts";
 import { parseDuration } from "../../../stacks/settings/units.ts";
+import { parseSettings } from "../assignments.ts";
 import { EXIT, UserError } from "../errors.ts";
 import type { Parsed } from "../options.ts";
-import { parseSettings } from "../train.ts";
 import { type MatrixValue, QUEUE_FILE, queueText } from "./format.ts";
 import { type QueueProblem, readQueue, toProblem } from "./validate.ts";
 
