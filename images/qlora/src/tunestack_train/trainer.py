@@ -18,6 +18,7 @@ from trl.trainer.sft_config import SFTConfig
 from tunestack_train.batches import Collator, describe_course, training_rows
 from tunestack_train.checkpoint_writer import CheckpointWriter
 from tunestack_train.device import Device, memory_in_use
+from tunestack_train.errors import SettingsError
 from tunestack_train.evaluation import EVAL_LOSS, Split
 from tunestack_train.evaluator import EvaluateAtCheckpoints, evaluating, held_out_loss
 from tunestack_train.learning import LearningTrainer, Tally
@@ -91,6 +92,11 @@ class RunTrainer(LearningTrainer):
             processing_class=tokenizer,
             peft_config=_lora(config),
         )
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise SettingsError(
+                "the launcher asks for FSDP or DeepSpeed, which spread the model over the GPUs; a run cannot save that",
+                "start the processes with torchrun, or with `accelerate launch --multi_gpu`: DDP, each with the model",
+            )
         self.course = describe_course(rows, split.training, config, self.accelerator.num_processes)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
