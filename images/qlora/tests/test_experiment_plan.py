@@ -106,12 +106,12 @@ def test_claims_are_left_alone_until_they_are_void() -> None:
 
 
 def test_what_loses_its_runner_again_and_again_is_given_up() -> None:
-    shown = board({"name": "r", "status": "running", "attempt": {"number": 4, "lost": 3, "runner": "desk"}})
+    shown = board({"name": "r", "status": "running", "attempt": {"number": 6, "lost": 5, "runner": "desk"}})
     seen = view(shown, {"r": "1" * 40}, {"r"})
     assert started(seen, Slots(GPUS, 1, gpus_on_cpu=False)) == {}
     verdict = verdicts(seen)["r"]
     assert verdict.status == "error"
-    assert "lost 4 times" in str(verdict.attempt["message"])
+    assert "lost 6 times" in str(verdict.attempt["message"])
     assert verdicts(view(shown, {"r": "1" * 40})) == {}
 
 
