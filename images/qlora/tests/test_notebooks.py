@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,15 +64,18 @@ class Colab:
             assert changed == 1, f"{key} is no setting"
         return notebook
 
-    def execute(self, notebook: nbformat.NotebookNode, during: Callable[[NotebookClient], None] | None = None) -> str:
-        """Runs all cells; returns what they printed."""
-        client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": "/"}})
-        if during is not None:
-            threading.Thread(target=during, args=(client,), daemon=True).start()
+    def execute(self, notebook: nbformat.NotebookNode, cut_off_at: Path | None = None) -> str:
+        """Runs all cells; returns what they printed. When the file `cut_off_at` appears the session is gone at once."""
+        client = NotebookClient(notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": "/"}})
+        over = threading.Event()
+        if cut_off_at is not None:
+            threading.Thread(target=cut_off, args=(client, cut_off_at, over), daemon=True).start()
         try:
             client.execute(cwd=str(self.content))
         except CellExecutionError:
             pytest.fail(printed(notebook))
+        finally:
+            over.set()
         return printed(notebook)
 
 
@@ -148,27 +150,26 @@ def test_there_are_notebooks() -> None:
     assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} >= {"colab_gpu_daemon", "colab_train", "colab_train_other"}
 
 
-def kill_session(client: NotebookClient) -> None:
+def cut_off(client: NotebookClient, file: Path, over: threading.Event) -> None:
     """As when Colab takes the machine away: the kernel and all that it started are gone at once."""
-    kernel = client.km.provisioner.pid
-    children = Path(f"/proc/{kernel}/task").glob("*/children")
-    pids = [int(pid) for file in children for pid in file.read_text().split()]
-    for pid in [kernel, *pids]:
-        os.kill(pid, signal.SIGKILL)
+    while not over.wait(0.05):
+        if file.exists():
+            kernel = client.km.provisioner.pid
+            children = Path(f"/proc/{kernel}/task").glob("*/children")
+            pids = [int(pid) for listed in children for pid in listed.read_text().split()]
+            for pid in [kernel, *pids]:
+                os.kill(pid, signal.SIGKILL)
+            return
 
 
+@pytest.mark.timeout(900)  # two trainings, of which a busy machine makes minutes
 def test_trains_the_rehearsal_is_killed_in_the_middle_and_resumes(colab: Colab) -> None:
     address = {"https://git.example/team/tunestack.git": tunestack_repository(colab.root / "tunestack.git")}
     settings = {"RUN": "mine", "PRESET": "rehearsal", "SET": {"max_steps": "40", "save_steps": "5"}}
     run = colab.drive / "tunestack" / "tunestack" / "checkpoints" / "mine"
 
-    def cut_off(client: NotebookClient) -> None:
-        while not (run / "checkpoint-10").exists():
-            time.sleep(0.1)
-        kill_session(client)
-
     with pytest.raises(DeadKernelError):
-        colab.execute(colab.notebook("colab_train", address, settings), cut_off)
+        colab.execute(colab.notebook("colab_train", address, settings), run / "checkpoint-10")
     assert not (run / "adapter").exists()
 
     colab.new_session()
@@ -195,7 +196,7 @@ def test_a_mistake_is_told_without_a_stack_trace(colab: Colab) -> None:
     address = {"https://git.example/team/tunestack.git": tunestack_repository(colab.root / "tunestack.git")}
     notebook = colab.notebook("colab_train", address, {"RUN": "mine", "PRESET": "no-such-preset"})
     with pytest.raises(CellExecutionError) as raised:
-        NotebookClient(notebook, timeout=240, kernel_name="python3").execute(cwd=str(colab.content))
+        NotebookClient(notebook, timeout=500, kernel_name="python3").execute(cwd=str(colab.content))
     assert "no-such-preset" in printed(notebook)
     assert "the training ended: exit code 2" in str(raised.value)
     assert "Traceback" not in printed(notebook)
@@ -233,13 +234,8 @@ def test_wraps_any_repository_and_goes_on_from_its_newest_checkpoint(colab: Cola
     drive = colab.drive / "tunestack" / "vision"
     settings = {"RUN": "mine", "COMMAND": "python train.py --epochs 20"}
 
-    def cut_off(client: NotebookClient) -> None:
-        while not (drive / "checkpoints" / "epoch-3.pt").exists():
-            time.sleep(0.05)
-        kill_session(client)
-
     with pytest.raises(DeadKernelError):
-        colab.execute(colab.notebook("colab_train_other", addresses, settings), cut_off)
+        colab.execute(colab.notebook("colab_train_other", addresses, settings), drive / "checkpoints" / "epoch-3.pt")
     colab.new_session()
     said = colab.execute(
         colab.notebook("colab_train_other", addresses, {**settings, "COMMAND": "python train.py --epochs 6"})
