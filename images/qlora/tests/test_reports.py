@@ -96,6 +96,7 @@ def test_weights_and_biases_gets_the_figures_and_never_the_key(tmp_path: Path, m
         login=lambda **options: calls.append(("login", options)),
         init=lambda **options: calls.append(("init", options)) or FakeRun(),
         Settings=lambda **options: options,
+        teardown=lambda: calls.append(("teardown", None)),
     )
     monkeypatch.setitem(sys.modules, "wandb", fake)
     config = resolve("my-run", "rehearsal", [Layer("test", {"data": "d"})]).config
@@ -103,7 +104,7 @@ def test_weights_and_biases_gets_the_figures_and_never_the_key(tmp_path: Path, m
     log.log({"loss": 1.5}, 7)
     log.close()
     kinds = [kind for kind, _ in calls]
-    assert kinds == ["login", "init", "log", "finish"]
+    assert kinds == ["login", "init", "log", "finish", "teardown"]
     started = dict(calls)["init"]
     assert isinstance(started, dict)
     assert (started["project"], started["id"], started["resume"]) == ("tunestack", "my-run", "allow")

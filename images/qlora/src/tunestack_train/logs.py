@@ -128,7 +128,11 @@ class WeightsAndBiases:
         self._run.log({scalar_name(name): value for name, value in metrics.items()}, step=step)
 
     def close(self) -> None:
+        import wandb
+
         self._run.finish()
+        # Its own process writes the last records after that; a container that ends now would take it along.
+        wandb.teardown()
 
 
 def read_metrics(path: Path) -> list[dict[str, object]]:
