@@ -25,6 +25,10 @@ async function declareTarget(inputs: StackInputs): Promise<object> {
       const { declareGcpVmStack } = await import("./stacks/targets/gcp-vm/declare.ts");
       return await declareGcpVmStack(ofTarget(inputs, "gcp-vm"), plan);
     }
+    case "kubernetes": {
+      const { declareKubernetesStack } = await import("./stacks/targets/kubernetes/declare.ts");
+      return await declareKubernetesStack(ofTarget(inputs, "kubernetes"), plan);
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Plan, VolumeName, WorkloadName } from "./plan/types.ts";
 
 /** What a stack tells the scripts; they read nothing else of it. Raise `version` with every change that breaks a reader. */
-export type StackOutputs = DockerOutputs | GcpVmOutputs;
+export type StackOutputs = DockerOutputs | GcpVmOutputs | KubernetesOutputs;
 
 /** What every target tells. */
 interface CommonOutputs {
@@ -31,6 +31,18 @@ export interface GcpVmOutputs extends CommonOutputs {
     readonly group: string;
     /** Holds snapshots, the plan and `status/vm.json`, in which the VM tells how it is. */
     readonly bucket: string;
+  };
+}
+
+/** Containers are named as the Deployments, DaemonSets and CronJobs of the namespace, and the run as its JobSet. */
+export interface KubernetesOutputs extends CommonOutputs {
+  readonly target: "kubernetes";
+  readonly cluster: {
+    readonly namespace: string;
+    /** Undefined is the kubeconfig that the person's tools read by themselves. */
+    readonly kubeconfig?: string;
+    /** Undefined is the kubeconfig's current context. */
+    readonly context?: string;
   };
 }
 

@@ -2,7 +2,7 @@ import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import type Docker from "dockerode";
 import { extract as extractTar } from "tar-stream";
-import type { DockerOutputs, GcpVmOutputs } from "../../stacks/outputs.ts";
+import type { DockerOutputs, GcpVmOutputs, KubernetesOutputs } from "../../stacks/outputs.ts";
 import { engineClient } from "../../stacks/targets/docker/engine.ts";
 import { EXIT, UserError } from "./errors.ts";
 
@@ -48,13 +48,35 @@ function onVm({ stack, cloud }: Pick<GcpVmOutputs, "stack" | "cloud">): UserErro
   );
 }
 
+function inCluster({ stack, cluster }: Pick<KubernetesOutputs, "stack" | "cluster">): UserError {
+  const context = cluster.context === undefined ? "" : ` --context ${cluster.context}`;
+  return new UserError(
+    [
+      {
+        path: `stack ${stack}`,
+        value: cluster.namespace,
+        reason: "is in a Kubernetes cluster, which has no engine that this command could ask",
+        remedy: `look there: kubectl${context} --namespace ${cluster.namespace} get jobsets,pods`,
+      },
+    ],
+    EXIT.stack,
+    "stack",
+  );
+}
+
 /** The engine on which a stack's containers are. */
 export class Containers {
   readonly client: Docker;
 
   /** @throws UserError for a stack whose engine is on a VM that no tunnel leads to. */
-  constructor(outputs: Pick<DockerOutputs, "engine"> | Pick<GcpVmOutputs, "target" | "stack" | "cloud">) {
+  constructor(
+    outputs:
+      | Pick<DockerOutputs, "engine">
+      | Pick<GcpVmOutputs, "target" | "stack" | "cloud">
+      | Pick<KubernetesOutputs, "target" | "stack" | "cluster">,
+  ) {
     if ("cloud" in outputs) throw onVm(outputs);
+    if ("cluster" in outputs) throw inCluster(outputs);
     this.client = engineClient(outputs.engine);
   }
 

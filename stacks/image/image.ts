@@ -3,7 +3,7 @@ import { join } from "node:path";
 import * as dockerBuild from "@pulumi/docker-build";
 import * as pulumi from "@pulumi/pulumi";
 import { dockerfileArguments } from "../plan/dockerfile.ts";
-import type { ImagePlan, ImageStage } from "../plan/types.ts";
+import type { ImagePlan, ImageReference, ImageStage } from "../plan/types.ts";
 
 export interface TunestackImageArgs {
   readonly plan: ImagePlan;
@@ -32,6 +32,14 @@ export class TunestackImage extends pulumi.ComponentResource {
     }
     this.references = references;
     this.registerOutputs({ references });
+  }
+
+  /** What a container's image is: what was built of its stage, or what a registry has under its name. */
+  of(reference: ImageReference): pulumi.Input<string> {
+    if (reference.kind === "registry") return reference.reference;
+    const built = this.references[reference.stage];
+    if (built === undefined) throw new Error(`the plan uses an image that it does not build: ${reference.stage}`);
+    return built;
   }
 }
 

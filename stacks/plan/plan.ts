@@ -43,6 +43,7 @@ function isElsewhere(settings: Settings): boolean {
     case "docker":
       return settings.docker.host !== undefined && !settings.docker.host.startsWith("unix://");
     case "gcp-vm":
+    case "kubernetes":
       return true;
   }
 }
@@ -50,5 +51,12 @@ function isElsewhere(settings: Settings): boolean {
 /** What runs where the settings leave it open: what this machine offers, or the GPU that is rented. */
 export function chooseAccelerator({ settings, machine }: StackInputs): "cuda" | "cpu" {
   if (settings.accelerator !== "auto") return settings.accelerator;
-  return settings.target === "docker" ? machine.accelerator : "cuda";
+  switch (settings.target) {
+    case "docker":
+      return machine.accelerator;
+    case "gcp-vm":
+      return "cuda";
+    case "kubernetes":
+      return settings.kubernetes.queue.pools.some(({ gpu }) => gpu !== "none") ? "cuda" : "cpu";
+  }
 }

@@ -1,5 +1,6 @@
 import { basename } from "node:path";
 import { SAMPLE_DATA } from "../settings/defaults.ts";
+import { NODE_GPU_NAMES, NODE_GPUS } from "../settings/gpu-nodes.ts";
 import { BF16_CAPABILITY, GPU_TYPE_NAMES, GPU_TYPES } from "../settings/gpu-types.ts";
 import type { StackInputs } from "../settings/load.ts";
 import type { Located } from "../settings/located.ts";
@@ -67,6 +68,7 @@ export function planRun(inputs: StackInputs, accelerator: "cuda" | "cpu"): RunPl
       user: "1000:1000",
       readOnly: true,
       browse: undefined,
+      reaches: ["internet", "wandb-local"],
     },
   };
 }
@@ -163,14 +165,13 @@ function presetProblems(
   return problems;
 }
 
-/** Each kind of GPU that may be rented has to do, since nobody chooses which of them it will be. */
+/** Each kind of GPU that a run may get has to do, since nobody chooses which of them it will be. */
 function rentedGpuProblems(settings: Settings, preset: PresetName): readonly Problem[] {
-  if (settings.target !== "gcp-vm") return [];
   const { gpuMemoryGiB } = presetFacts(preset);
-  return settings.gcp.gpus.flatMap((gpu, index): readonly Problem[] => {
-    const { memoryGiB, computeCapability } = GPU_TYPES[gpu];
-    const at = { path: `gcp.gpus[${index}]`, value: gpu };
-    const remedy = `take it out of gcp.gpus, or choose another preset; the GPUs are ${GPU_TYPE_NAMES.join(", ")}`;
+  return possibleGpus(settings).flatMap(({ path, gpu, facts, list, known }): readonly Problem[] => {
+    const { memoryGiB, computeCapability } = facts;
+    const at = { path, value: gpu };
+    const remedy = `take it out of ${list}, or choose another preset; the GPUs are ${known.join(", ")}`;
     const precision = settings.training.set.precision ?? "bf16";
     if (memoryGiB < gpuMemoryGiB)
       return [
@@ -180,6 +181,45 @@ function rentedGpuProblems(settings: Settings, preset: PresetName): readonly Pro
       return [{ ...at, reason: `cannot compute in bf16, in which the preset ${preset} trains`, remedy }];
     return [];
   });
+}
+
+interface PossibleGpu {
+  /** Where the settings name it. */
+  readonly path: string;
+  readonly list: string;
+  readonly gpu: string;
+  readonly facts: { readonly memoryGiB: number; readonly computeCapability: number };
+  readonly known: readonly string[];
+}
+
+/** The kinds of GPU elsewhere that the settings let a run have; none where it is this machine's own. */
+function possibleGpus(settings: Settings): readonly PossibleGpu[] {
+  switch (settings.target) {
+    case "docker":
+      return [];
+    case "gcp-vm":
+      return settings.gcp.gpus.map((gpu, index) => ({
+        path: `gcp.gpus[${index}]`,
+        list: "gcp.gpus",
+        gpu,
+        facts: GPU_TYPES[gpu],
+        known: GPU_TYPE_NAMES,
+      }));
+    case "kubernetes":
+      return settings.kubernetes.queue.pools.flatMap(({ gpu }, index) =>
+        gpu === "none"
+          ? []
+          : [
+              {
+                path: `kubernetes.queue.pools[${index}].gpu`,
+                list: "kubernetes.queue.pools",
+                gpu,
+                facts: NODE_GPUS[gpu],
+                known: NODE_GPU_NAMES,
+              },
+            ],
+      );
+  }
 }
 
 /** A thing on this machine is mounted read-only and named by its path in the container; an id goes as it is. */

@@ -1,7 +1,7 @@
 import { bucketName } from "../settings/gcp.ts";
 import type { StackInputs } from "../settings/load.ts";
 import type { Profile, Settings } from "../settings/schema.ts";
-import type { HealthCheck, LeftOut, Mount, Port, Workload, WorkloadName } from "./types.ts";
+import type { HealthCheck, LeftOut, Mount, Port, ScheduledJob, Workload, WorkloadName } from "./types.ts";
 import { mountVolume } from "./volumes.ts";
 
 /** What services of our own image have in common; a service's own part is added to it. */
@@ -67,6 +67,8 @@ function reasonToLeaveOut({ settings, machine }: StackInputs, workload: Workload
   if (workload.name !== "qlora-training" && !settings.services[workload.name].enabled) {
     return `services.${workload.name}.enabled is false`;
   }
+  if (settings.target === "kubernetes" && workload.gpu === "monitor" && settings.kubernetes.runtimeClass === undefined)
+    return "kubernetes.runtimeClass is not set, without which a container sees only GPUs that it takes from runs";
   // On a rented machine it is that machine which has to reach the registry.
   const pulledHere = settings.target === "docker" && workload.image.kind === "registry";
   if (pulledHere && machine.unreachableRegistries.includes("registry-1.docker.io")) {
@@ -97,6 +99,7 @@ function jupyter({ settings, secretFiles }: StackInputs, cuda: boolean): Workloa
     sharedMemoryBytes: settings.training.sharedMemory,
     health: healthOf("jupyter", { startSeconds: 60 }),
     browse: "/lab",
+    reaches: ["internet", "wandb-local"],
   };
 }
 
@@ -117,6 +120,7 @@ function tensorboard({ settings }: StackInputs): Workload {
     memoryBytes: memory,
     health: healthOf("tensorboard", { startSeconds: 60 }),
     browse: "/",
+    reaches: [],
   };
 }
 
@@ -141,6 +145,7 @@ function wandbLocal({ settings }: StackInputs): Workload {
     readOnly: false,
     user: undefined,
     browse: "/",
+    reaches: [],
   };
 }
 
@@ -160,11 +165,12 @@ function gpuMonitor({ settings }: StackInputs, cuda: boolean): Workload {
     memoryBytes: memory,
     health: healthOf("gpu-monitor", { startSeconds: 30 }),
     browse: "/metrics",
+    reaches: [],
   };
 }
 
 function trainingBackup({ settings, secretFiles, stack }: StackInputs): Workload {
-  const { interval, drillInterval, keep } = settings.backup;
+  const { interval, drillInterval } = settings.backup;
   const repository = settings.backup.repository ?? defaultRepository(settings, stack);
   return {
     ...OUR_IMAGE,
@@ -177,10 +183,7 @@ function trainingBackup({ settings, secretFiles, stack }: StackInputs): Workload
       "serve",
       `--interval=${interval}s`,
       `--drill-interval=${drillInterval}s`,
-      `--keep-last=${keep.last}`,
-      `--keep-hourly=${keep.hourly}`,
-      `--keep-daily=${keep.daily}`,
-      `--keep-weekly=${keep.weekly}`,
+      ...keepArguments(settings),
     ],
     environment: {
       ...gpuEnvironment(false),
@@ -201,7 +204,33 @@ function trainingBackup({ settings, secretFiles, stack }: StackInputs): Workload
     health: healthOf("training-backup", { startSeconds: 120 }),
     // A snapshot under way is ended and its lock removed.
     stopGraceSeconds: 60,
+    reaches: repository === undefined ? [] : ["internet"],
+    scheduled: backupJobs(settings),
   };
+}
+
+/** The same work as jobs that a clock starts: each ends when it is done. */
+function backupJobs(settings: Settings): readonly ScheduledJob[] {
+  const { interval, drillInterval } = settings.backup;
+  const times = [`--interval=${interval}s`, `--drill-interval=${drillInterval}s`];
+  const program = ["python", "-m", "tunestack_train.backup"];
+  return [
+    {
+      name: "snapshot",
+      intervalSeconds: interval,
+      command: [...program, "once", ...times, ...keepArguments(settings)],
+    },
+    { name: "drill", intervalSeconds: drillInterval, command: [...program, "drill"] },
+  ];
+}
+
+function keepArguments({ backup: { keep } }: Settings): readonly string[] {
+  return [
+    `--keep-last=${keep.last}`,
+    `--keep-hourly=${keep.hourly}`,
+    `--keep-daily=${keep.daily}`,
+    `--keep-weekly=${keep.weekly}`,
+  ];
 }
 
 /** Beside the runs and hidden from them and from backups: the repository and the worktrees of a runner. */
@@ -251,6 +280,7 @@ function experimentRunner({ settings, secretFiles }: StackInputs, cuda: boolean)
     health: { command: [...RUNNER, "health", `--state=${RUNNER_STATE}`], ...healthTimes({ startSeconds: 120 }) },
     // What runs is ended and given back to the queue.
     stopGraceSeconds: Math.ceil(settings.training.stopGrace) + 30,
+    reaches: ["internet", "git", "wandb-local"],
   };
 }
 
@@ -258,6 +288,7 @@ function experimentRunner({ settings, secretFiles }: StackInputs, cuda: boolean)
 function defaultRepository(settings: Settings, stack: string): string | undefined {
   switch (settings.target) {
     case "docker":
+    case "kubernetes":
       return undefined;
     case "gcp-vm":
       return `gs:${bucketName(stack, settings.gcp.project)}:/restic`;

@@ -101,6 +101,20 @@ export interface Workload {
   readonly readOnly: boolean;
   /** Path that a browser opens, on the first port. */
   readonly browse: string | undefined;
+  /** What it talks to; a target that can hold containers apart lets nothing else through. */
+  readonly reaches: readonly Peer[];
+  /** Jobs that do the service's work at intervals where a target starts jobs by the clock; undefined where none can. */
+  readonly scheduled?: readonly ScheduledJob[];
+}
+
+/** `internet`: HTTPS to public addresses; `git`: also SSH and git's own protocol; or a service of the stack. */
+export type Peer = "internet" | "git" | WorkloadName;
+
+export interface ScheduledJob {
+  /** Added to the service's name. Example: `drill`. */
+  readonly name: string;
+  readonly intervalSeconds: number;
+  readonly command: readonly string[];
 }
 
 export interface RunPlan {

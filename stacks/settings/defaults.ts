@@ -33,6 +33,25 @@ export const DEFAULTS: RawSettings = {
   experiments: { branch: "gpu-experiments", pollInterval: "60s", cpuPlaces: 1 },
 };
 
+/** What the targets on Kubernetes have in common. */
+const CLUSTER_DEFAULTS: RawSettings = {
+  runAs: "jobset",
+  run: { nodes: 1, gpus: 1, cpus: 4, memory: "24GiB", priority: "normal" },
+  queue: { pools: [{ gpu: "L4" }], preemption: true },
+  storage: {
+    spread: "several-nodes",
+    sizes: {
+      training_models_cache: "100GiB",
+      training_models_gguf: "100GiB",
+      training_checkpoints: "100GiB",
+      training_logs: "20GiB",
+      training_backup: "200GiB",
+      training_wandb: "20GiB",
+    },
+  },
+  runtimeClass: "nvidia",
+};
+
 /** Defaults of each target's own block. */
 export const TARGET_DEFAULTS: Readonly<Record<TargetKind, RawSettings>> = {
   docker: { docker: { prefix: "" } },
@@ -51,6 +70,7 @@ export const TARGET_DEFAULTS: Readonly<Record<TargetKind, RawSettings>> = {
       snapshotRetention: "30d",
     },
   },
+  kubernetes: { kubernetes: CLUSTER_DEFAULTS },
 };
 
 /** Data of a preset that a person gave none for: the set that is committed with the project. */

@@ -125,6 +125,9 @@ function settingsLayers({ projectDir, stack, environment, pulumiConfig, override
   // It says where this machine's engine is, which another target has nothing to do with.
   if (engine !== undefined && engine !== "" && targetIn(layers) === "docker")
     layers.push({ source: "DOCKER_HOST", values: { docker: { host: engine } } });
+  const kubeconfig = environment.KUBECONFIG;
+  if (kubeconfig !== undefined && kubeconfig !== "" && targetIn(layers) === "kubernetes")
+    layers.push({ source: "KUBECONFIG", values: { kubernetes: { kubeconfig } } });
   if (override !== undefined) layers.push(override);
   return layers;
 }

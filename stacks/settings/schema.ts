@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { gcpSchema } from "./gcp.ts";
+import { kubernetesSchema } from "./kubernetes.ts";
 import { isRecord } from "./layers.ts";
 import { PRESET_NAMES, type PresetName } from "./presets.ts";
 import { duration, size } from "./values.ts";
@@ -159,6 +160,7 @@ export const settingsSchema = z
   .discriminatedUnion("target", [
     z.strictObject({ target: z.literal("docker"), ...everyTarget, docker: dockerSchema }),
     z.strictObject({ target: z.literal("gcp-vm"), ...everyTarget, gcp: gcpSchema }),
+    z.strictObject({ target: z.literal("kubernetes"), ...everyTarget, kubernetes: kubernetesSchema }),
   ])
   .check(
     z.refine(({ training }) => training.preset !== undefined || training.model !== undefined, {
@@ -195,9 +197,9 @@ export type ServiceSettings = Settings["services"];
 export type ServiceName = keyof ServiceSettings;
 
 /** The top-level keys under `tunestack:`, whatever the target. */
-export const TOP_LEVEL_KEYS: readonly string[] = ["target", ...Object.keys(everyTarget), "docker", "gcp"];
+export const TOP_LEVEL_KEYS: readonly string[] = ["target", ...Object.keys(everyTarget), "docker", "gcp", "kubernetes"];
 
-export const TARGETS: readonly TargetKind[] = ["docker", "gcp-vm"];
+export const TARGETS: readonly TargetKind[] = ["docker", "gcp-vm", "kubernetes"];
 
 export function isTarget(value: unknown): value is TargetKind {
   return TARGETS.some((target) => target === value);

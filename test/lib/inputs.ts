@@ -81,3 +81,15 @@ export function gcpInputs({
   if (hasTarget(inputs, "gcp-vm")) return inputs;
   throw new Error("the target is another");
 }
+
+/** What a stack of the target `kubernetes` is declared from. */
+export function kubernetesInputs({
+  kubernetes = {},
+  ...changes
+}: InputChanges & { readonly kubernetes?: RawSettings } = {}): InputsOf<"kubernetes"> {
+  const block = { registry: "registry.example.com/ml", ...kubernetes };
+  const settings = { target: "kubernetes", ...changes.settings, kubernetes: block };
+  const inputs = stackInputs({ machine: CLOSED_MACHINE, stack: "team", ...changes, settings });
+  if (hasTarget(inputs, "kubernetes")) return inputs;
+  throw new Error("the target is another");
+}

@@ -43,9 +43,9 @@ export function ownerOf(stack: string, projectDir: string): string {
   return `${stack}@${projectDir}`;
 }
 
-/** A short hash of what a workload was asked to do; a new image alone leaves it as it is. */
+/** A short hash of what a workload was asked to do; a new image alone leaves it as it is, and so does who it may reach. */
 export function specificationOf(workload: Workload): string {
-  const { image: _, ...asked } = workload;
+  const { image: _, reaches: __, ...asked } = workload;
   return createHash("sha256").update(JSON.stringify(asked)).digest("hex").slice(0, 16);
 }
 

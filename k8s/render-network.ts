@@ -1,0 +1,112 @@
+import type { Plan, Workload } from "../stacks/plan/types.ts";
+import type { ClusterLayout } from "./layout.ts";
+import { inNamespace, LABELS, labelsOf } from "./names.ts";
+import type { NetworkPolicyObject, Rendered } from "./objects.ts";
+
+/** Addresses that are not the internet's: RFC 1918, RFC 6598, loopback and link-local with the clouds' metadata servers. */
+const PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"];
+const INTERNET = { ipBlock: { cidr: "0.0.0.0/0", except: PRIVATE } };
+
+const tcp = (port: number) => ({ protocol: "TCP", port });
+const udp = (port: number) => ({ protocol: "UDP", port });
+
+/**
+ * Nobody reaches anybody, but for what is here. `npm run open` goes through the kubelet, which network policies do not
+ * hold up, and health checks run inside the containers, so neither needs an exception.
+ */
+export function renderNetworkPolicies(plan: Plan, layout: ClusterLayout): readonly Rendered[] {
+  const policy = (name: string, spec: NetworkPolicyObject["spec"]): Rendered => ({
+    logicalName: `network-${name}`,
+    object: {
+      apiVersion: "networking.k8s.io/v1",
+      kind: "NetworkPolicy",
+      metadata: inNamespace(layout, name),
+      spec,
+    },
+  });
+  return [
+    policy("deny-by-default", { podSelector: {}, policyTypes: ["Ingress", "Egress"] }),
+    policy("dns", { podSelector: {}, policyTypes: ["Egress"], egress: [DNS] }),
+    policy("internet", {
+      podSelector: reaching("internet"),
+      policyTypes: ["Egress"],
+      egress: [{ to: [INTERNET], ports: [tcp(443), tcp(80)] }],
+    }),
+    policy("git", {
+      podSelector: reaching("git"),
+      policyTypes: ["Egress"],
+      egress: [{ to: [INTERNET], ports: [tcp(22), tcp(9418)] }],
+    }),
+    ...runPolicy(plan, layout).map((spec) => policy("run", spec)),
+    ...plan.services.flatMap((service) => [
+      ...reachedPolicies(service, layout).map((spec) => policy(`to-${service.name}`, spec)),
+      ...reachingPolicies(service, layout).map((spec) => policy(`reaches-${service.name}`, spec)),
+      ...metricsPolicies(service, layout).map((spec) => policy(`metrics-${service.name}`, spec)),
+    ]),
+  ];
+}
+
+const DNS = {
+  to: ["kube-dns", "node-local-dns"].map((name) => ({
+    namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } },
+    podSelector: { matchLabels: { "k8s-app": name } },
+  })),
+  ports: [udp(53), tcp(53)],
+};
+
+function reaching(peer: string) {
+  return { matchLabels: { [`${LABELS.reaches}/${peer}`]: "true" } };
+}
+
+/** The nodes of a run talk to each other on ports that NCCL and gloo choose. */
+function runPolicy({ run }: Plan, layout: ClusterLayout): readonly NetworkPolicyObject["spec"][] {
+  if (run === undefined) return [];
+  const pods = { podSelector: { matchLabels: { ...labelsOf(layout, run.workload.name), [LABELS.run]: run.run } } };
+  return [{ ...pods, policyTypes: ["Ingress", "Egress"], ingress: [{ from: [pods] }], egress: [{ to: [pods] }] }];
+}
+
+function reachedPolicies({ name, ports }: Workload, layout: ClusterLayout): readonly NetworkPolicyObject["spec"][] {
+  if (ports.length === 0) return [];
+  return [
+    {
+      podSelector: { matchLabels: labelsOf(layout, name) },
+      policyTypes: ["Ingress"],
+      ingress: [{ from: [{ podSelector: reaching(name) }], ports: ports.map(({ container }) => tcp(container)) }],
+    },
+  ];
+}
+
+function reachingPolicies({ name, ports }: Workload, layout: ClusterLayout): readonly NetworkPolicyObject["spec"][] {
+  if (ports.length === 0) return [];
+  return [
+    {
+      podSelector: reaching(name),
+      policyTypes: ["Egress"],
+      egress: [
+        {
+          to: [{ podSelector: { matchLabels: labelsOf(layout, name) } }],
+          ports: ports.map(({ container }) => tcp(container)),
+        },
+      ],
+    },
+  ];
+}
+
+function metricsPolicies(
+  { name, ports, browse }: Workload,
+  layout: ClusterLayout,
+): readonly NetworkPolicyObject["spec"][] {
+  if (layout.metricsFrom === undefined || browse !== "/metrics") return [];
+  return [
+    {
+      podSelector: { matchLabels: labelsOf(layout, name) },
+      policyTypes: ["Ingress"],
+      ingress: [
+        {
+          from: [{ namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": layout.metricsFrom } } }],
+          ports: ports.map(({ container }) => tcp(container)),
+        },
+      ],
+    },
+  ];
+}

@@ -1,0 +1,86 @@
+import type { ClaimLayout, ClusterLayout, NodePool } from "../../../k8s/layout.ts";
+import type { Toleration } from "../../../k8s/objects.ts";
+import type { VolumeName } from "../../plan/types.ts";
+import type { ClusterSettings, PoolSettings } from "../../settings/cluster.ts";
+import { GPU_RESOURCE, NODE_GPUS } from "../../settings/gpu-nodes.ts";
+import type { InputsOf } from "../../settings/load.ts";
+
+/** The cluster of a stack's settings. */
+export function clusterLayout({ stack, settings }: InputsOf<"kubernetes">): ClusterLayout {
+  const { kubernetes, training } = settings;
+  const { run, queue, storage } = kubernetes;
+  return {
+    stack,
+    namespace: namespaceOf(stack, kubernetes),
+    runAs: kubernetes.runAs,
+    run: {
+      nodes: run.nodes,
+      gpus: run.gpus,
+      cpus: run.cpus,
+      memoryBytes: training.memory ?? run.memory,
+      priority: run.priority,
+    },
+    pools: queue.pools.map(nodePool),
+    cohort: queue.cohort,
+    preemption: queue.preemption,
+    claims: claimLayouts(storage),
+    pullSecret: kubernetes.pullSecret,
+    runtimeClass: kubernetes.runtimeClass,
+    metricsFrom: kubernetes.metricsFrom,
+  };
+}
+
+export function namespaceOf(stack: string, { namespace }: Pick<ClusterSettings, "namespace">): string {
+  return namespace ?? `tunestack-${stack}`;
+}
+
+/** Taints of other people's clusters are not known, but those that NVIDIA's own tools set are borne with. */
+const GPU_TOLERATION: Toleration = { key: GPU_RESOURCE, operator: "Exists", effect: "NoSchedule" };
+
+function nodePool(settings: PoolSettings): NodePool {
+  const { gpu, provisioning } = settings;
+  return {
+    name: `${gpu === "none" ? "cpu" : gpu.toLowerCase()}-${provisioning}`,
+    spot: provisioning === "spot",
+    nodeLabels: poolLabels(settings),
+    taints: [],
+    tolerations: [
+      ...(gpu === "none" ? [] : [GPU_TOLERATION]),
+      ...settings.taints.map((key) => ({ key, operator: "Exists", effect: "NoSchedule" })),
+    ],
+    quota: { gpus: gpu === "none" ? 0 : settings.gpus, cpus: settings.cpus, memoryBytes: settings.memory },
+  };
+}
+
+/** The labels of a pool's nodes: those that are set, or the GPU's own. */
+export function poolLabels({ gpu, nodeLabels }: PoolSettings): Readonly<Record<string, string>> {
+  if (nodeLabels !== undefined) return nodeLabels;
+  return gpu === "none" ? {} : { [`${GPU_RESOURCE}.product`]: NODE_GPUS[gpu].product };
+}
+
+/** Volumes that pods of one service alone mount; those of a run, of backups and of readers are on several nodes. */
+const SINGLE: readonly VolumeName[] = ["training_wandb"];
+
+function claimLayouts({
+  sizes,
+  sharedClass,
+  singleClass,
+  spread,
+}: ClusterSettings["storage"]): ClusterLayout["claims"] {
+  const claim = (name: VolumeName): ClaimLayout => {
+    const single = SINGLE.includes(name);
+    return {
+      storageClass: single ? singleClass : sharedClass,
+      accessMode: single || spread === "one-node" ? "ReadWriteOnce" : "ReadWriteMany",
+      bytes: sizes[name],
+    };
+  };
+  return {
+    training_models_cache: claim("training_models_cache"),
+    training_models_gguf: claim("training_models_gguf"),
+    training_checkpoints: claim("training_checkpoints"),
+    training_logs: claim("training_logs"),
+    training_backup: claim("training_backup"),
+    training_wandb: claim("training_wandb"),
+  };
+}

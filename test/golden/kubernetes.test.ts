@@ -1,0 +1,82 @@
+import { describe, expect, test } from "vitest";
+import { parseAllDocuments } from "yaml";
+import { LABELS } from "../../k8s/names.ts";
+import type { KubernetesObject } from "../../k8s/objects.ts";
+import { objectsText } from "../../k8s/render.ts";
+import { expectGolden } from "../lib/golden.ts";
+import { renderCluster } from "../lib/kubernetes.ts";
+
+/** A team's cluster: two kinds of GPU, spot before standard, and all that can be set. */
+const TEAM = {
+  runAs: "jobset",
+  run: { nodes: 2, gpus: 1, priority: "high" },
+  queue: {
+    cohort: "research",
+    pools: [
+      {
+        gpu: "L4",
+        provisioning: "spot",
+        gpus: 4,
+        cpus: 32,
+        memory: "128GiB",
+        nodeLabels: { "nvidia.com/gpu.product": "NVIDIA-L4", "example.com/spot": "true" },
+        taints: ["example.com/spot"],
+      },
+      { gpu: "L4", provisioning: "standard", gpus: 2, cpus: 16, memory: "64GiB" },
+      { gpu: "A100-40", nodeLabels: { "example.com/pool": "a100" } },
+    ],
+  },
+  storage: { sharedClass: "nfs", singleClass: "disk" },
+  pullSecret: "registry-login",
+  metricsFrom: "monitoring",
+};
+
+const KINDS: Readonly<Record<string, string>> = {
+  NetworkPolicy: "network",
+  ResourceFlavor: "queue",
+  ClusterQueue: "queue",
+  LocalQueue: "queue",
+  WorkloadPriorityClass: "queue",
+};
+const PARTS = ["Deployment", "DaemonSet", "CronJob", "Service", "PodDisruptionBudget", "JobSet"];
+
+/** The golden file of an object: one for each workload, and for what the stack has once. */
+function fileOf({ kind, metadata }: KubernetesObject): string {
+  if (PARTS.includes(kind)) return metadata.labels[LABELS.name] ?? "foundation";
+  return KINDS[kind] ?? "foundation";
+}
+
+/** A hash changes with each setting of a run, which the rest of the file shows. */
+function withoutHashes(object: KubernetesObject): unknown {
+  return JSON.parse(
+    JSON.stringify(object, (key, value: unknown) => (key === LABELS.specification ? "<hash>" : value)),
+  );
+}
+
+describe("the objects of a stack in a team's cluster", () => {
+  const { objects } = renderCluster({ kubernetes: TEAM });
+
+  test.each([...new Set(objects.map(fileOf))])("%s", (name) => {
+    expectGolden(
+      `kubernetes/${name}.yaml`,
+      objects.filter((object) => fileOf(object) === name).map(withoutHashes),
+    );
+  });
+});
+
+test("a run alone on one node, on CPUs", () => {
+  const { objects } = renderCluster({
+    kubernetes: { queue: { pools: [{ gpu: "none" }] }, storage: { spread: "one-node" } },
+    settings: { profiles: ["training"] },
+  });
+  expectGolden(
+    "kubernetes/on-cpus.yaml",
+    objects.filter(({ kind }) => ["JobSet", "ClusterQueue", "ResourceFlavor", "PersistentVolumeClaim"].includes(kind)).map(withoutHashes),
+  );
+});
+
+test("YAML reads back as the objects that were written", () => {
+  const { objects } = renderCluster();
+  const read = parseAllDocuments(objectsText(objects)).map((document) => document.toJS() as unknown);
+  expect(read).toEqual(JSON.parse(JSON.stringify(objects)));
+});
