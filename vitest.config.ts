@@ -9,7 +9,7 @@ export default defineConfig({
         test: {
           name: "quick",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/**/*.engine.test.ts"],
+          exclude: ["test/**/*.engine.test.ts", "test/**/*.cluster.test.ts"],
           setupFiles: ["test/lib/no-network.ts"],
           testTimeout: 20_000,
         },
@@ -22,6 +22,17 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 20 * MINUTE,
           hookTimeout: 20 * MINUTE,
+        },
+      },
+      {
+        test: {
+          name: "cluster",
+          include: ["test/**/*.cluster.test.ts"],
+          globalSetup: ["test/cluster/lib/global-setup.ts"],
+          // Files wait for controllers more than they compute, and each has queues and nodes of its own.
+          maxWorkers: 4,
+          testTimeout: 3 * MINUTE,
+          hookTimeout: 3 * MINUTE,
         },
       },
     ],

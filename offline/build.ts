@@ -1,5 +1,5 @@
-import { chmod, mkdir, statfs } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, rename, statfs } from "node:fs/promises";
+import { join, sep } from "node:path";
 import { cached, exists, recipeHash } from "./cache.ts";
 import { type OfflineCause, OfflineError } from "./errors.ts";
 import { findGo } from "./go-toolchain.ts";
@@ -9,14 +9,14 @@ import type { GoRecipe } from "./recipes.ts";
 export type Report = (message: string) => void;
 
 /** What a cold build of the largest program writes: modules, compiled packages and the program. */
-const neededBytes = 5_000_000_000;
+const neededBytes = 7_000_000_000;
 
 /** The reason that a failed `go build` gives away in its output. */
 export function buildFailure(output: string): { readonly cause: OfflineCause; readonly remedy: string } {
   if (/no space left on device|disk quota exceeded/i.test(output)) {
     return {
       cause: "disk",
-      remedy: "free some disk space (5 GB are enough), then run this again: it goes on where it stopped",
+      remedy: "free some disk space (7 GB are enough), then run this again: it goes on where it stopped",
     };
   }
   if (/checksum mismatch|SECURITY ERROR/.test(output)) {
@@ -75,12 +75,18 @@ async function checkDisk(cacheDir: string, recipe: GoRecipe): Promise<void> {
   });
 }
 
-async function compile(recipe: GoRecipe, cacheDir: string, aside: string, report: Report): Promise<void> {
+/** The name that `go build` gives the program of a package: its last part that is no major version. */
+export function builtName(path: string): string {
+  return path.split("/").findLast((part) => !/^v\d+$/.test(part)) ?? path;
+}
+
+/** Builds a recipe's programs into a folder. */
+export async function compile(recipe: GoRecipe, cacheDir: string, aside: string, report: Report): Promise<void> {
   await checkDisk(cacheDir, recipe);
   const go = await findGo(cacheDir, report);
   const log = join(cacheDir, `${recipe.what}.log`);
   const variables = Object.entries(recipe.variables).map(([name, value]) => `-X ${name}=${value}`);
-  const target = join(aside, recipe.binary);
+  const programs = Object.entries(recipe.programs);
   report(`building ${recipe.title} ${recipe.version} from its Go module (some minutes)`);
   const flags = [
     "-v",
@@ -90,13 +96,17 @@ async function compile(recipe: GoRecipe, cacheDir: string, aside: string, report
     "-ldflags",
     ["-s", "-w", ...variables].join(" "),
   ];
-  const built = await run(go.command, ["build", ...flags, "-o", target, recipe.package], {
+  const packages = programs.map(([, path]) => path);
+  const built = await run(go.command, ["build", ...flags, "-o", `${aside}${sep}`, ...packages], {
     cwd: recipe.module,
     env: { ...process.env, ...go.env, GOFLAGS: "", GOWORK: "off", CGO_ENABLED: "0" },
     log,
     onLine: progressOf(recipe.title, recipe.packages, report),
   });
-  if (built.code === 0) return chmod(target, 0o755);
+  if (built.code === 0) {
+    for (const [name, path] of programs) await rename(join(aside, builtName(path)), join(aside, name));
+    return;
+  }
   const told = built.output.split("\n").filter((line) => !/^(go: downloading |[\w.-]+(\/[\w.~-]+)*$)/.test(line));
   throw new OfflineError({
     ...buildFailure(built.output),
@@ -108,15 +118,21 @@ async function compile(recipe: GoRecipe, cacheDir: string, aside: string, report
 
 /** The name of the cache folder in which a recipe's program lies: it changes with anything that feeds the build. */
 export async function recipeFolder(recipe: GoRecipe): Promise<string> {
-  const words = [process.platform, process.arch, recipe.package, recipe.version, JSON.stringify(recipe.variables)];
+  const words = [
+    process.platform,
+    process.arch,
+    ...Object.values(recipe.programs),
+    recipe.version,
+    JSON.stringify(recipe.variables),
+  ];
   return `${recipe.what}-${recipe.version}-${await recipeHash(words, [recipe.module])}`;
 }
 
-/** The path of a recipe's program, built first when the cache has none. */
+/** The path of a recipe's first program, built when the cache has none. */
 export async function builtProgram(recipe: GoRecipe, cacheDir: string, report: Report): Promise<string> {
-  const name = await recipeFolder(recipe);
-  const folder = await cached(cacheDir, name, (aside) => compile(recipe, cacheDir, aside, report));
-  const program = join(folder, recipe.binary);
+  const folderName = await recipeFolder(recipe);
+  const folder = await cached(cacheDir, folderName, (aside) => compile(recipe, cacheDir, aside, report));
+  const program = join(folder, Object.keys(recipe.programs)[0] ?? recipe.what);
   if (await exists(program)) return program;
   throw new OfflineError({
     cause: "broken",

@@ -11,6 +11,8 @@ export const versions = {
   dockerPlugin: "5.0.0",
   gcpPlugin: "9.37.0",
   buildx: "0.35.0",
+  kubernetes: "1.35.4",
+  kwok: "0.7.0",
   /** The Go toolchain that is fetched where there is none. */
   go: "1.26.6",
   /** The oldest Go that builds the modules below; from 1.21 on, Go fetches a newer one by itself. */
@@ -18,15 +20,15 @@ export const versions = {
   goThatUpdatesItself: "1.21.0",
 } as const;
 
-/** A program that is built from its Go module. */
+/** One program or several, built at once from the Go modules that one module of ours names. */
 export interface GoRecipe {
   readonly what: string;
   readonly title: string;
   readonly version: string;
-  /** The module of ours that names the program and, with its sums, every module it is built from. */
+  /** The module of ours that names the programs and, with its sums, every module they are built from. */
   readonly module: string;
-  readonly package: string;
-  readonly binary: string;
+  /** The package that each program is built from, by the program's name. */
+  readonly programs: Readonly<Record<string, string>>;
   /** `-X` settings: a program that doesn't know its version reports a wrong one. */
   readonly variables: Readonly<Record<string, string>>;
   /** How many packages are compiled when nothing is cached; only for the progress line. */
@@ -39,8 +41,7 @@ export const goRecipes = {
     title: "the Pulumi CLI",
     version: versions.pulumi,
     module: join(offlineFolder, "go", "pulumi"),
-    package: "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
-    binary: "pulumi",
+    programs: { pulumi: "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi" },
     variables: { "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": `v${versions.pulumi}` },
     packages: 1640,
   },
@@ -49,8 +50,9 @@ export const goRecipes = {
     title: "the Pulumi plugin docker-build",
     version: versions.dockerBuildPlugin,
     module: join(offlineFolder, "go", "docker-build"),
-    package: "github.com/pulumi/pulumi-docker-build/provider/cmd/pulumi-resource-docker-build",
-    binary: "pulumi-resource-docker-build",
+    programs: {
+      "pulumi-resource-docker-build": "github.com/pulumi/pulumi-docker-build/provider/cmd/pulumi-resource-docker-build",
+    },
     variables: { "github.com/pulumi/pulumi-docker-build/provider.Version": versions.dockerBuildPlugin },
     packages: 1750,
   },
@@ -59,9 +61,39 @@ export const goRecipes = {
     title: "Docker's buildx",
     version: versions.buildx,
     module: join(offlineFolder, "go", "buildx"),
-    package: "github.com/docker/buildx/cmd/buildx",
-    binary: "docker-buildx",
+    programs: { "docker-buildx": "github.com/docker/buildx/cmd/buildx" },
     variables: { "github.com/docker/buildx/version.Version": `v${versions.buildx}` },
     packages: 1410,
+  },
+  controlPlane: {
+    what: "control-plane",
+    title: "a Kubernetes control plane",
+    version: versions.kubernetes,
+    module: join(offlineFolder, "go", "control-plane"),
+    // All in one build: nine tenths of their packages are the same.
+    programs: {
+      etcd: "go.etcd.io/etcd/server/v3",
+      "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+      "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+      "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+      kubectl: "k8s.io/kubernetes/cmd/kubectl",
+      jobset: "sigs.k8s.io/jobset",
+      kueue: "sigs.k8s.io/kueue/cmd/kueue",
+    },
+    variables: {
+      "k8s.io/component-base/version.gitVersion": `v${versions.kubernetes}`,
+      "k8s.io/client-go/pkg/version.gitVersion": `v${versions.kubernetes}`,
+    },
+    packages: 2970,
+  },
+  // Apart from the control plane: it does not compile with the same Kubernetes.
+  kwok: {
+    what: "kwok",
+    title: "KWOK",
+    version: versions.kwok,
+    module: join(offlineFolder, "go", "kwok"),
+    programs: { kwok: "sigs.k8s.io/kwok/cmd/kwok" },
+    variables: {},
+    packages: 1000,
   },
 } as const satisfies Record<string, GoRecipe>;

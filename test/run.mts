@@ -1,11 +1,12 @@
 import { CHECK_LAYER } from "./lib/check-layer.ts";
 import { interruptChildren } from "./lib/children.ts";
+import { CLUSTER_LAYER } from "./lib/cluster-layer.ts";
 import { ENGINE_LAYER } from "./lib/engine-layer.ts";
 import { runLayers } from "./lib/layers.ts";
 import { PYTHON_LAYER } from "./lib/python-layer.ts";
 
 /** In the order in which they run: what is quick comes first. */
-const LAYERS = [CHECK_LAYER, PYTHON_LAYER, ENGINE_LAYER];
+const LAYERS = [CHECK_LAYER, PYTHON_LAYER, ENGINE_LAYER, CLUSTER_LAYER];
 
 const HELP = [
   "npm test -- [LAYER…]",

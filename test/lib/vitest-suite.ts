@@ -15,7 +15,7 @@ const resultsSchema = z.object({
 
 /** Runs a project of vitest.config.ts. */
 export async function vitestSuite(
-  project: "quick" | "engine",
+  project: "quick" | "engine" | "cluster",
   options: { readonly follow: boolean },
 ): Promise<SuiteResult> {
   const folder = mkdtempSync(join(tmpdir(), "tunestack-results-"));

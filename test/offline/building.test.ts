@@ -92,9 +92,14 @@ describe("the recipes", () => {
     "$what: its module names the version and has the sums of all it takes",
     async (recipe) => {
       const module = await readFile(join(recipe.module, "go.mod"), "utf8");
-      const repository = recipe.package.split("/").slice(0, 3).join("/");
-      expect(module).toContain(`tool ${recipe.package}\n`);
-      expect(module).toMatch(new RegExp(`${repository}[\\w/]* v${recipe.version.replaceAll(".", "\\.")} `));
+      for (const path of Object.values(recipe.programs)) {
+        expect(module).toMatch(new RegExp(`^(tool |\\t)${path}\n`, "m"));
+      }
+      const repositories = Object.values(recipe.programs).map((path) =>
+        path.split("/").slice(0, path.startsWith("github.com/") ? 3 : 2),
+      );
+      const named = repositories.map((parts) => `${parts.join("/")}[\\w/]* v${recipe.version.replaceAll(".", "\\.")} `);
+      expect(module).toMatch(new RegExp(named.join("|")));
       expect(await exists(join(recipe.module, "go.sum"))).toBe(true);
       expect(await recipeFolder(recipe)).toMatch(new RegExp(`^${recipe.what}-${recipe.version}-[0-9a-f]{12}$`));
     },

@@ -1,0 +1,297 @@
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseAllDocuments, stringify } from "yaml";
+import { z } from "zod";
+import type { ControlPlane } from "../../../offline/control-plane.ts";
+import { freePorts } from "../../lib/ports.ts";
+import { type Access, Api, type KubernetesObject } from "./api.ts";
+import { Processes } from "./processes.ts";
+import { STAGES } from "./stages.ts";
+
+const LOOPBACK = "127.0.0.1";
+/** A client of the control plane may ask as often as it likes: the tests measure something else. */
+const CLIENT_RATE = ["--kube-api-qps=2000", "--kube-api-burst=4000"];
+
+/** A running control plane, and how to reach it. */
+export interface Cluster {
+  readonly access: Access;
+  readonly kubeconfig: string;
+  readonly processes: Processes;
+  readonly stop: () => Promise<void>;
+}
+
+/**
+ * Starts etcd, the API server, its controllers and scheduler, JobSet, Kueue and KWOK on loopback ports, with data in a
+ * temporary folder: 10 s. Pods run nowhere; KWOK says of them what a kubelet would.
+ */
+export async function startCluster(built: ControlPlane): Promise<Cluster> {
+  const processes = await Processes.make();
+  const stop = () => processes.stop();
+  try {
+    const access = await startApiServer(built, processes);
+    const kubeconfig = writeKubeconfig(processes.folder, access);
+    startControllers(built, processes, kubeconfig);
+    const api = new Api(access);
+    await Promise.all([startJobSet(built, processes, kubeconfig, api), startKueue(built, processes, kubeconfig, api)]);
+    api.close();
+    return { access, kubeconfig, processes, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function startApiServer({ programs }: ControlPlane, processes: Processes): Promise<Access> {
+  const { folder } = processes;
+  const [client = 0, peer = 0, secure = 0] = await freePorts(3);
+  const [clientUrl, peerUrl] = [`http://${LOOPBACK}:${client}`, `http://${LOOPBACK}:${peer}`];
+  processes.start("etcd", programs.etcd, [
+    `--data-dir=${join(folder, "etcd")}`,
+    `--listen-client-urls=${clientUrl}`,
+    `--advertise-client-urls=${clientUrl}`,
+    `--listen-peer-urls=${peerUrl}`,
+    `--initial-advertise-peer-urls=${peerUrl}`,
+    `--initial-cluster=default=${peerUrl}`,
+    "--unsafe-no-fsync",
+    "--quota-backend-bytes=4294967296",
+  ]);
+  const token = randomBytes(24).toString("hex");
+  const tokens = join(folder, "tokens.csv");
+  writeFileSync(tokens, `${token},admin,admin,"system:masters"\n`, { mode: 0o600 });
+  const keys = join(folder, "service-accounts.pem");
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  writeFileSync(keys, privateKey.export({ type: "sec1", format: "pem" }), { mode: 0o600 });
+  const certificates = join(folder, "certificates");
+  processes.start("kube-apiserver", programs["kube-apiserver"], [
+    `--etcd-servers=${clientUrl}`,
+    `--bind-address=${LOOPBACK}`,
+    `--advertise-address=${LOOPBACK}`,
+    `--secure-port=${secure}`,
+    `--cert-dir=${certificates}`,
+    `--token-auth-file=${tokens}`,
+    "--authorization-mode=RBAC",
+    "--service-account-issuer=https://kubernetes.default.svc",
+    `--service-account-signing-key-file=${keys}`,
+    `--service-account-key-file=${keys}`,
+    "--service-cluster-ip-range=10.96.0.0/16",
+    // The address of this server is a loopback address, which no Endpoints may hold.
+    "--endpoint-reconciler-type=none",
+  ]);
+  // It makes itself a certificate for its address before it listens.
+  const certificate = join(certificates, "apiserver.crt");
+  const read = () => ({
+    address: `https://${LOOPBACK}:${secure}`,
+    authority: readFileSync(certificate, "utf8"),
+    token,
+  });
+  await processes.until("kube-apiserver", async () => {
+    const api = new Api(read());
+    try {
+      return (await api.call("GET", "/readyz")).body === "ok";
+    } finally {
+      api.close();
+    }
+  });
+  return read();
+}
+
+function writeKubeconfig(folder: string, { address, authority, token }: Access): string {
+  const path = join(folder, "kubeconfig.yaml");
+  const text = stringify({
+    apiVersion: "v1",
+    kind: "Config",
+    clusters: [
+      {
+        name: "test",
+        cluster: { server: address, "certificate-authority-data": Buffer.from(authority).toString("base64") },
+      },
+    ],
+    users: [{ name: "admin", user: { token } }],
+    contexts: [{ name: "test", context: { cluster: "test", user: "admin" } }],
+    "current-context": "test",
+  });
+  writeFileSync(path, text, { mode: 0o600 });
+  return path;
+}
+
+function startControllers({ programs }: ControlPlane, processes: Processes, kubeconfig: string): void {
+  const { folder } = processes;
+  processes.start("kube-controller-manager", programs["kube-controller-manager"], [
+    `--kubeconfig=${kubeconfig}`,
+    `--service-account-private-key-file=${join(folder, "service-accounts.pem")}`,
+    "--leader-elect=false",
+    "--secure-port=0",
+    "--concurrent-job-syncs=20",
+    ...CLIENT_RATE,
+  ]);
+  processes.start("kube-scheduler", programs["kube-scheduler"], [
+    `--kubeconfig=${kubeconfig}`,
+    "--leader-elect=false",
+    "--secure-port=0",
+    ...CLIENT_RATE,
+  ]);
+  const stages = join(folder, "stages.yaml");
+  writeFileSync(stages, STAGES.map((stage) => stringify(stage)).join("---\n"));
+  const arguments_ = [`--kubeconfig=${kubeconfig}`, `--config=${stages}`];
+  processes.start("kwok", programs.kwok, [
+    ...arguments_,
+    "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+    "--node-lease-duration-seconds=40",
+  ]);
+}
+
+async function startJobSet(
+  { programs, manifests }: ControlPlane,
+  processes: Processes,
+  kubeconfig: string,
+  api: Api,
+): Promise<void> {
+  const [webhook = 0, health = 0] = await freePorts(2);
+  const folder = join(processes.folder, "jobset");
+  const certificates = join(folder, "certificates");
+  mkdirSync(certificates, { recursive: true });
+  // Its certificate is the API server's own: both are asked at the same address.
+  for (const [own, served] of [
+    ["apiserver.crt", "tls.crt"],
+    ["apiserver.key", "tls.key"],
+  ] as const) {
+    writeFileSync(join(certificates, served), readFileSync(join(processes.folder, "certificates", own)), {
+      mode: 0o600,
+    });
+  }
+  const config = join(folder, "config.yaml");
+  writeFileSync(
+    config,
+    stringify({
+      apiVersion: "config.jobset.x-k8s.io/v1alpha1",
+      kind: "Configuration",
+      leaderElection: { leaderElect: false },
+      internalCertManagement: { enable: false },
+      webhook: { host: LOOPBACK, port: webhook, certDir: certificates },
+      metrics: { bindAddress: "0", certDir: certificates },
+      health: { healthProbeBindAddress: `${LOOPBACK}:${health}` },
+    }),
+  );
+  const caBundle = Buffer.from(api.access.authority).toString("base64");
+  await install(api, manifests.jobset, (client) => ({
+    url: `https://${LOOPBACK}:${webhook}${client.service?.path ?? ""}`,
+    caBundle,
+  }));
+  processes.start("jobset", programs.jobset, [`--config=${config}`, `--kubeconfig=${kubeconfig}`]);
+  await processes.until("jobset", () => answers(health));
+}
+
+async function startKueue(
+  { programs, manifests }: ControlPlane,
+  processes: Processes,
+  kubeconfig: string,
+  api: Api,
+): Promise<void> {
+  const [webhook = 0, health = 0] = await freePorts(2);
+  const folder = join(processes.folder, "kueue");
+  const certificates = join(folder, "certificates");
+  mkdirSync(certificates, { recursive: true });
+  const config = join(folder, "config.yaml");
+  writeFileSync(
+    config,
+    stringify({
+      apiVersion: "config.kueue.x-k8s.io/v1beta2",
+      kind: "Configuration",
+      namespace: KUEUE,
+      leaderElection: { leaderElect: false },
+      internalCertManagement: { enable: true, webhookServiceName: KUEUE_SERVICE, webhookSecretName: KUEUE_SECRET },
+      webhook: { host: LOOPBACK, port: webhook, certDir: certificates },
+      metrics: { bindAddress: "0" },
+      health: { healthProbeBindAddress: `${LOOPBACK}:${health}` },
+      clientConnection: { qps: 500, burst: 1000 },
+      integrations: { frameworks: ["batch/job", "jobset.x-k8s.io/jobset", "trainer.kubeflow.org/trainjob"] },
+      // Its server has a fixed port.
+      featureGates: { VisibilityOnDemand: false },
+    }),
+  );
+  await install(api, manifests.kueue, (client) => ({ ...client, service: { ...client.service, port: webhook } }));
+  processes.start("kueue", programs.kueue, [`--config=${config}`, `--kubeconfig=${kubeconfig}`]);
+  await mountSecret(processes, api, certificates);
+  await processes.until("kueue", () => answers(health));
+}
+
+const KUEUE = "kueue-system";
+const KUEUE_SERVICE = "kueue-webhook-service";
+const KUEUE_SECRET = "kueue-webhook-server-cert";
+const secretSchema = z.object({ data: z.object({ "tls.crt": z.string() }).catchall(z.string()) });
+
+/** Kueue writes its certificates into a secret and waits for a kubelet to put them into its folder. */
+async function mountSecret(processes: Processes, api: Api, folder: string): Promise<void> {
+  await processes.until("kueue", async () => {
+    const secret = secretSchema.parse(await api.get({ apiVersion: "v1", kind: "Secret" }, KUEUE_SECRET, KUEUE));
+    for (const [name, value] of Object.entries(secret.data)) {
+      writeFileSync(join(folder, name), Buffer.from(value, "base64"), { mode: 0o600 });
+    }
+    return true;
+  });
+}
+
+async function answers(port: number): Promise<boolean> {
+  return (await fetch(`http://${LOOPBACK}:${port}/readyz`)).ok;
+}
+
+interface ClientConfig {
+  readonly service?: { readonly path?: string; readonly port?: number };
+  readonly caBundle?: string;
+}
+
+const clientSchema = z.looseObject({ service: z.looseObject({ path: z.string().optional() }).optional() });
+const webhooksSchema = z.looseObject({ webhooks: z.array(z.looseObject({ clientConfig: clientSchema })) });
+const conversionSchema = z.looseObject({
+  spec: z.looseObject({
+    conversion: z.looseObject({ webhook: z.looseObject({ clientConfig: clientSchema }).optional() }).optional(),
+  }),
+});
+
+/**
+ * Applies what a controller's release installs, with two changes, since the controller runs beside the cluster: its
+ * webhooks are asked on this machine, and neither its Deployment nor its aggregated API is made.
+ */
+async function install(api: Api, manifest: string, reached: (client: ClientConfig) => ClientConfig): Promise<void> {
+  const documents = parseAllDocuments(readFileSync(manifest, "utf8")).map((one) => one.toJS() as KubernetesObject);
+  const rank = (kind: string) => ["Namespace", "CustomResourceDefinition"].indexOf(kind) >>> 0;
+  const ordered = [...documents].sort((a, b) => rank(a.kind) - rank(b.kind));
+  const early = ordered.filter(({ kind }) => rank(kind) < 2);
+  const late = ordered.filter(({ kind }) => rank(kind) >= 2);
+  for (const one of early) await api.apply(adapted(one, reached), "installer");
+  await Promise.all(
+    late.map(async (one) => LEFT_OUT.has(one.kind) || (await api.apply(adapted(one, reached), "installer"))),
+  );
+}
+
+const LEFT_OUT: ReadonlySet<string> = new Set(["Deployment", "APIService"]);
+
+function adapted(one: KubernetesObject, reached: (client: ClientConfig) => ClientConfig): KubernetesObject {
+  switch (one.kind) {
+    case "MutatingWebhookConfiguration":
+    case "ValidatingWebhookConfiguration": {
+      const { webhooks } = webhooksSchema.parse(one);
+      return {
+        ...one,
+        webhooks: webhooks.map((hook) => ({ ...hook, clientConfig: reached(clientOf(hook.clientConfig)) })),
+      };
+    }
+    case "CustomResourceDefinition": {
+      const { spec } = conversionSchema.parse(one);
+      const webhook = spec.conversion?.webhook;
+      if (webhook === undefined) return one;
+      const clientConfig = reached(clientOf(webhook.clientConfig));
+      return { ...one, spec: { ...spec, conversion: { ...spec.conversion, webhook: { ...webhook, clientConfig } } } };
+    }
+    case "Service":
+      // The name stays, for the certificate is made out to it; it leads to this machine.
+      return { ...one, spec: { type: "ExternalName", externalName: "localhost" } };
+    default:
+      return one;
+  }
+}
+
+function clientOf(client: z.infer<typeof clientSchema>): ClientConfig {
+  return client as ClientConfig;
+}

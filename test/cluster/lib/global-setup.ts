@@ -1,0 +1,33 @@
+import type { TestProject } from "vitest/node";
+import { ensureControlPlane } from "../../../offline/control-plane.ts";
+import { CACHE_DIR } from "../../../scripts/lib/project.ts";
+import { step } from "../../../scripts/lib/steps.ts";
+import { type Access, Api } from "./api.ts";
+import { type Cluster, startCluster } from "./control-plane.ts";
+import { addPools, cpuPool, gpuPool } from "./nodes.ts";
+
+declare module "vitest" {
+  interface ProvidedContext {
+    /** The control plane that all files of the layer share. */
+    readonly cluster: Access;
+    readonly kubeconfig: string;
+  }
+}
+
+/** Nodes of the tests; each file uses a pool of its own, so that files can run side by side. */
+const POOLS = [cpuPool("cpu", 2), gpuPool("l4", "nvidia-l4", 1, 4)];
+
+/** Starts one control plane for all files, and ends it after the last. */
+export default async function setUpCluster(project: TestProject): Promise<() => Promise<void>> {
+  const built = await step("control plane", async (report) => ({
+    said: "built",
+    value: await ensureControlPlane(CACHE_DIR, report),
+  }));
+  const cluster: Cluster = await step("cluster", async () => ({ said: "up", value: await startCluster(built) }));
+  const api = new Api(cluster.access);
+  await addPools(api, POOLS);
+  api.close();
+  project.provide("cluster", cluster.access);
+  project.provide("kubeconfig", cluster.kubeconfig);
+  return cluster.stop;
+}

@@ -1,0 +1,65 @@
+import type { Api, KubernetesObject } from "./api.ts";
+
+/** A pool of machines of one kind. */
+export interface Pool {
+  readonly name: string;
+  readonly nodes: number;
+  /** Capacity of one node, as Kubernetes counts it. */
+  readonly capacity: Readonly<Record<string, string>>;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly taints: readonly { readonly key: string; readonly value: string; readonly effect: string }[];
+}
+
+/** A pool with GPUs, with the labels and the taint that GKE gives its nodes. */
+export function gpuPool(name: string, gpuType: string, gpus: number, nodes: number, spot = false): Pool {
+  return {
+    name,
+    nodes,
+    capacity: { cpu: "48", memory: "192Gi", "ephemeral-storage": "200Gi", pods: "110", "nvidia.com/gpu": String(gpus) },
+    labels: {
+      "cloud.google.com/gke-accelerator": gpuType,
+      "cloud.google.com/gke-accelerator-count": String(gpus),
+      "cloud.google.com/gke-gpu-driver-version": "default",
+      // GKE gives a node the label of the way it was provisioned, and spot nodes one more.
+      ...(spot ? { "cloud.google.com/gke-spot": "true" } : {}),
+      "cloud.google.com/gke-provisioning": spot ? "spot" : "standard",
+    },
+    taints: [
+      { key: "nvidia.com/gpu", value: "present", effect: "NoSchedule" },
+      ...(spot ? [{ key: "cloud.google.com/gke-spot", value: "true", effect: "NoSchedule" }] : []),
+    ],
+  };
+}
+
+export function cpuPool(name: string, nodes: number): Pool {
+  const capacity = { cpu: "8", memory: "32Gi", "ephemeral-storage": "100Gi", pods: "110" };
+  return { name, nodes, capacity, labels: {}, taints: [] };
+}
+
+export function nodeOf(pool: Pool, index: number): KubernetesObject {
+  const name = `${pool.name}-${index}`;
+  return {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: {
+      name,
+      annotations: { "kwok.x-k8s.io/node": "fake" },
+      labels: {
+        "kubernetes.io/arch": "amd64",
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/hostname": name,
+        "cloud.google.com/gke-nodepool": pool.name,
+        "topology.kubernetes.io/zone": "europe-west4-a",
+        ...pool.labels,
+      },
+    },
+    spec: { taints: pool.taints },
+    status: { capacity: pool.capacity, allocatable: pool.capacity },
+  };
+}
+
+export async function addPools(api: Api, pools: readonly Pool[]): Promise<void> {
+  for (const pool of pools) {
+    await Promise.all(Array.from({ length: pool.nodes }, (_, index) => api.create(nodeOf(pool, index))));
+  }
+}
