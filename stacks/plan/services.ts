@@ -220,7 +220,7 @@ function backupJobs(settings: Settings): readonly ScheduledJob[] {
       intervalSeconds: interval,
       command: [...program, "once", ...times, ...keepArguments(settings)],
     },
-    { name: "drill", intervalSeconds: drillInterval, command: [...program, "drill"] },
+    { name: "drill", intervalSeconds: drillInterval, command: [...program, "once", "--drill", ...times] },
   ];
 }
 

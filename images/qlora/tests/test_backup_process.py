@@ -270,6 +270,34 @@ def test_serve_waits_then_saves_then_drills_and_stops(stack: Stack) -> None:
 SLOW = '[[ " $* " == *" backup "* ]] && real --limit-upload 500 "$@"\nreal "$@"'
 
 
+def test_once_is_a_turn_of_serve(stack: Stack) -> None:
+    waiting, said = stack.run("once", "--interval=2h")
+    assert (waiting["state"], waiting["interval_seconds"]) == ("waiting", 7200)
+    assert "nothing to back up yet" in said
+    stack.run("once", "--drill")  # with no snapshot there is nothing to practise, and nothing wrong
+    assert stack.status()["last_drill"] is None
+
+    plant(stack.backup / "restic")
+    stack.checkpoint("run/checkpoint-1")
+    for _ in range(3):
+        taken, _ = stack.run("once", "--keep-last=1", "--keep-hourly=0", "--keep-daily=0", "--keep-weekly=0")
+        assert taken["last_snapshot_id"]
+    listed, _ = stack.run("list")
+    assert len(listed["snapshots"]) == 1  # type: ignore[arg-type] # a list of objects
+    drilled, _ = stack.run("once", "--drill")
+    assert drilled["last_drill"]["ok"] is True  # type: ignore[index, call-overload] # an object
+
+
+def test_what_fails_once_is_in_the_status(stack: Stack) -> None:
+    stack.checkpoint("run/checkpoint-1")
+    plant(stack.backup / "restic")
+    (stack.secrets / "restic-password").write_text("wrong\n")
+    stack.fails("once", code=3)
+    status = stack.status()
+    assert status["state"] == "error"
+    assert "password" in str(status["error"])
+
+
 def test_a_signal_during_a_snapshot_ends_restic_cleanly(copied: Stack) -> None:
     copied.checkpoint("third/checkpoint-1", os.urandom(8_000_000))
     copied.shim(SLOW)

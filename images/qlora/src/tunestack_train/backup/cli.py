@@ -45,6 +45,7 @@ class Program:
     def run(self, command: str) -> JsonObject:
         return {
             "serve": self.serve,
+            "once": self.once,
             "now": self.now,
             "list": self.list_snapshots,
             "verify": self.verify,
@@ -54,6 +55,10 @@ class Program:
 
     def serve(self) -> JsonObject:
         Service(self._settings, self.status, self._stopping, say_error).run()
+        return self.status.read()
+
+    def once(self) -> JsonObject:
+        Service(self._settings, self.status, self._stopping, say_error).once(practise=self._options.drill)
         return self.status.read()
 
     def now(self) -> JsonObject:
@@ -183,11 +188,16 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="take a snapshot at each interval, check it, and drill now and then")
-    serve.add_argument("--interval", help="time between snapshots, default 1h (TUNESTACK_BACKUP_INTERVAL)")
-    serve.add_argument("--drill-interval", help="time between drills, default 24h (TUNESTACK_BACKUP_DRILL_INTERVAL)")
-    for kind in KEEP_KINDS:
-        text = f"{kind} snapshots to keep; 0 sets no such rule (TUNESTACK_BACKUP_KEEP, default {DEFAULT_KEEP})"
-        serve.add_argument(f"--keep-{kind}", type=int, metavar="NUMBER", help=text)
+    once = commands.add_parser("once", help="one turn of `serve`, for a scheduler that keeps the times")
+    once.add_argument("--drill", action="store_true", help="a drill in place of a snapshot")
+    for command in (serve, once):
+        command.add_argument("--interval", help="time between snapshots, default 1h (TUNESTACK_BACKUP_INTERVAL)")
+        command.add_argument(
+            "--drill-interval", help="time between drills, default 24h (TUNESTACK_BACKUP_DRILL_INTERVAL)"
+        )
+        for kind in KEEP_KINDS:
+            text = f"{kind} snapshots to keep; 0 sets no such rule (TUNESTACK_BACKUP_KEEP, default {DEFAULT_KEEP})"
+            command.add_argument(f"--keep-{kind}", type=int, metavar="NUMBER", help=text)
     now = commands.add_parser("now", help="take a snapshot now, and check it; none is forgotten")
     listing = commands.add_parser("list", help="list the snapshots")
     verify = commands.add_parser("verify", help="read the whole repository and verify it")
@@ -202,6 +212,6 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--force", action="store_true", help="replace what is there")
     practice = commands.add_parser("drill", help="prove that the newest snapshot can be restored")
     state = commands.add_parser("status", help="show the state of the backup")
-    for command in (serve, now, listing, verify, back, practice, state):
+    for command in (serve, once, now, listing, verify, back, practice, state):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

@@ -1,4 +1,4 @@
-"""`serve`: a snapshot at each interval, a drill now and then, and errors that are told and outlived."""
+"""`serve`: snapshots and drills, each at its interval, and errors that are told and outlived; `once`: one turn of it."""
 
 import threading
 import time
@@ -55,6 +55,28 @@ class Service:
             self._stopping.wait(_POLL_SECONDS)
         self._status.update(state="stopped", next_at=None, next_drill_at=None)
         self._say("stopped")
+
+    def once(self, *, practise: bool) -> None:
+        """One snapshot, or one drill, where a scheduler keeps the times. There may be nothing to save or practise yet.
+
+        Raises TunestackError after it is in the status file.
+        """
+        settings = self._settings
+        self._status.update(
+            repository=settings.shown_repository,
+            interval_seconds=settings.interval,
+            drill_interval_seconds=settings.drill_interval,
+        )
+        try:
+            if practise:
+                self._drill()
+            else:
+                self._snapshot()
+        except StoppedError:
+            raise
+        except TunestackError as error:
+            self._status.update(state="error", error=describe(error))
+            raise
 
     def _begin(self) -> None:
         settings = self._settings
