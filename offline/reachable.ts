@@ -1,7 +1,13 @@
 import { versions } from "./recipes.ts";
 
 /** What an official host may offer. */
-export type OfficialOffer = "pulumi" | "docker-build-plugin" | "docker-plugin" | "gcp-plugin" | "registry";
+export type OfficialOffer =
+  | "pulumi"
+  | "docker-build-plugin"
+  | "docker-plugin"
+  | "gcp-plugin"
+  | "kubernetes-plugin"
+  | "registry";
 
 export interface ReachableOptions {
   /** Replaces the address that is asked, by offer; for the tests. */
@@ -23,6 +29,8 @@ export function officialAddress(offer: OfficialOffer): string {
       return `${plugins}/pulumi-resource-docker-build-v${versions.dockerBuildPlugin}-${platform()}.tar.gz`;
     case "docker-plugin":
       return `${plugins}/pulumi-resource-docker-v${versions.dockerPlugin}-${platform()}.tar.gz`;
+    case "kubernetes-plugin":
+      return `${plugins}/pulumi-resource-kubernetes-v${versions.kubernetesPlugin}-${platform()}.tar.gz`;
     case "gcp-plugin":
       return `${plugins}/pulumi-resource-gcp-v${versions.gcpPlugin}-${platform()}.tar.gz`;
     case "registry":

@@ -10,6 +10,7 @@ export const versions = {
   dockerBuildPlugin: "0.0.22",
   dockerPlugin: "5.0.0",
   gcpPlugin: "9.37.0",
+  kubernetesPlugin: "4.34.2",
   buildx: "0.35.0",
   kubernetes: "1.35.4",
   kwok: "0.7.0",

@@ -90,13 +90,26 @@ export async function ensureDockerProvider(options: SetupOptions): Promise<Provi
 }
 
 /** The plugin of @pulumi/gcp: official, or what previews in its place. */
-export async function ensureGcpPlugin(options: SetupOptions): Promise<Provided> {
-  const version = versions.gcpPlugin;
-  const path = pluginPath(options.pulumiHome, "gcp", version);
+export function ensureGcpPlugin(options: SetupOptions): Promise<Provided> {
+  return ensurePreviewedPlugin(options, "gcp", versions.gcpPlugin, "gcp-plugin");
+}
+
+/** The plugin of @pulumi/kubernetes: official, or what previews in its place. */
+export function ensureKubernetesPlugin(options: SetupOptions): Promise<Provided> {
+  return ensurePreviewedPlugin(options, "kubernetes", versions.kubernetesPlugin, "kubernetes-plugin");
+}
+
+async function ensurePreviewedPlugin(
+  options: SetupOptions,
+  name: string,
+  version: string,
+  offer: OfficialOffer,
+): Promise<Provided> {
+  const path = pluginPath(options.pulumiHome, name, version);
   const recipe = await standInFolder("preview-provider");
-  const install = () => installOfficialPlugin(options, "gcp", version);
+  const install = () => installOfficialPlugin(options, name, version);
   const build = () => placeStandIn("preview-provider", options.cacheDir, path);
-  return provide({ path, recipe, offer: "gcp-plugin", install, build }, options);
+  return provide({ path, recipe, offer, install, build }, options);
 }
 
 /**
@@ -125,6 +138,7 @@ export async function madeHere(pulumiHome: string): Promise<readonly string[]> {
     "docker-build plugin": pluginPath(pulumiHome, "docker-build", versions.dockerBuildPlugin),
     "docker provider": pluginPath(pulumiHome, "docker", versions.dockerPlugin),
     "gcp plugin": pluginPath(pulumiHome, "gcp", versions.gcpPlugin),
+    "kubernetes plugin": pluginPath(pulumiHome, "kubernetes", versions.kubernetesPlugin),
   };
   const found = await Promise.all(
     Object.entries(programs).map(async ([name, path]) => ((await isMade(path)) ? [name] : [])),

@@ -85,6 +85,7 @@ describe("the recipes", () => {
     expect(json.dependencies["@pulumi/pulumi"]).toBe(versions.pulumi);
     expect(json.dependencies["@pulumi/docker"]).toBe(versions.dockerPlugin);
     expect(json.dependencies["@pulumi/gcp"]).toBe(versions.gcpPlugin);
+    expect(json.dependencies["@pulumi/kubernetes"]).toBe(versions.kubernetesPlugin);
     expect(json.dependencies["@pulumi/docker-build"]).toBe(versions.dockerBuildPlugin);
   });
 

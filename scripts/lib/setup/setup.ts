@@ -7,6 +7,7 @@ import {
   ensureDockerBuildPlugin,
   ensureDockerProvider,
   ensureGcpPlugin,
+  ensureKubernetesPlugin,
   ensureLanguageHost,
   ensurePulumiCli,
   OfflineError,
@@ -69,6 +70,7 @@ const TOOLS: readonly (readonly [string, (options: SetupOptions) => Promise<{ re
   ["plugin docker-build", ensureDockerBuildPlugin],
   ["plugin docker", ensureDockerProvider],
   ["plugin gcp", ensureGcpPlugin],
+  ["plugin kubernetes", ensureKubernetesPlugin],
   ["buildx", ensureBuildx],
 ];
 

@@ -1,4 +1,4 @@
-"""`serve`: snapshots and drills, each at its interval, and errors that are told and outlived; `once`: one turn of it."""
+"""`serve`: snapshots and drills at their intervals, and errors that are told and outlived. `once`: a turn of it."""
 
 import threading
 import time
