@@ -1,7 +1,7 @@
 import { formatBytes, formatDuration } from "../stacks/settings/units.ts";
 import { askBackup, requireBackup, takenSchema } from "./lib/backup.ts";
-import { Containers } from "./lib/containers.ts";
 import { runCommand } from "./lib/errors.ts";
+import { openWorkloads } from "./lib/open-workloads.ts";
 import { parseCommand } from "./lib/options.ts";
 import { requireOutputs } from "./lib/stack.ts";
 import { step } from "./lib/steps.ts";
@@ -15,12 +15,12 @@ const SPEC = {
 await runCommand(async () => {
   const options = parseCommand(SPEC);
   const outputs = await requireOutputs(options.stack);
-  const containers = new Containers(outputs);
-  const container = await requireBackup(containers, outputs);
+  const workloads = await openWorkloads(outputs);
+  const container = await requireBackup(workloads, outputs);
   const started = Date.now();
   const taken = await step("snapshot", async (report) => {
     report("hashing, saving and checking");
-    const value = await askBackup(containers, container, ["now"], takenSchema);
+    const value = await askBackup(workloads, container, ["now"], takenSchema);
     return { said: `${value.snapshot_id}, ${formatBytes(value.bytes)}`, value };
   });
   const seconds = Math.round((Date.now() - started) / 100) / 10;

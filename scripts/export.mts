@@ -1,15 +1,14 @@
 import { resolve } from "node:path";
-import type Docker from "dockerode";
 import { chooseAccelerator } from "../stacks/plan/plan.ts";
 import { planExport } from "../stacks/plan/run.ts";
-import { Containers } from "./lib/containers.ts";
-import { namingOf } from "./lib/doctor/mend.ts";
 import { EXIT, runCommand, UserError } from "./lib/errors.ts";
 import { bringOut, formatExported, readExported, refuseExisting } from "./lib/export.ts";
-import { type Ended, runOneOff } from "./lib/one-off.ts";
+import { namingOf } from "./lib/naming.ts";
+import { openWorkloads } from "./lib/open-workloads.ts";
 import { type Parsed, parseCommand } from "./lib/options.ts";
 import { readInputs, requireOutputs } from "./lib/stack.ts";
 import { step } from "./lib/steps.ts";
+import type { Archive, Ended } from "./lib/workloads.ts";
 
 const SPEC = {
   name: "export",
@@ -46,16 +45,16 @@ await runCommand(async () => {
   const image = outputs.images.training;
   if (run === undefined || image === undefined) throw withoutTraining(options.stack);
   const workload = planExport(inputs, chooseAccelerator(inputs), argumentsOf(run, options), folderOf(options, "base"));
-  const naming = namingOf(inputs);
-  const { client } = new Containers(outputs);
-  const container = `${naming.prefix}agent-export-${run}`;
+  const workloads = await openWorkloads(outputs);
+  const container = `${namingOf(inputs).prefix}agent-export-${run}`;
   const exported = await step(`export ${run}`, async (report) => {
-    const bringTo = async (ended: Docker.Container, end: Ended) => {
+    const collect = async (archive: Archive, ended: Ended) => {
       if (to === undefined) return;
       report(`copying to ${to}`);
-      await bringOut(ended, readExported(run, end).folder, to);
+      await bringOut(archive, readExported(run, ended).folder, to);
     };
-    const value = readExported(run, await runOneOff(client, naming, { container, image, workload }, report, bringTo));
+    const ended = await workloads.runOneOff(inputs, { container, image, workload, tell: report, collect });
+    const value = readExported(run, ended);
     return { said: `${value.checkpoint}, ${value.chosen_as}${value.fresh ? "" : "; exported before"}`, value };
   });
   console.log(options.json ? JSON.stringify({ ...exported, to: to ?? null }, null, 2) : formatExported(exported, to));

@@ -2,13 +2,14 @@ import { resolve } from "node:path";
 import type { StackOutputs } from "../stacks/outputs.ts";
 import { formatBytes } from "../stacks/settings/units.ts";
 import { askBackup, drilledSchema, listSchema, requireBackup, restoredSchema, verifiedSchema } from "./lib/backup.ts";
-import { Containers } from "./lib/containers.ts";
 import { EXIT, runCommand, UserError, usageError } from "./lib/errors.ts";
+import { openWorkloads } from "./lib/open-workloads.ts";
 import { type Parsed, parseCommand } from "./lib/options.ts";
 import { restoreIntoFolder } from "./lib/snapshot-files.ts";
 import { formatSnapshots } from "./lib/snapshot-table.ts";
 import { requireOutputs } from "./lib/stack.ts";
 import { step } from "./lib/steps.ts";
+import type { Workloads } from "./lib/workloads.ts";
 
 const SPEC = {
   name: "restore",
@@ -29,14 +30,14 @@ await runCommand(async () => {
   const options = parseCommand(SPEC);
   const wanted = wantedOf(options.operands[0]);
   const outputs = await requireOutputs(options.stack);
-  const containers = new Containers(outputs);
-  const place = { containers, container: await requireBackup(containers, outputs) };
+  const workloads = await openWorkloads(outputs);
+  const place = { workloads, container: await requireBackup(workloads, outputs) };
   const answer = await act(wanted, place, outputs, options);
   console.log(options.json ? JSON.stringify(answer.value, null, 2) : answer.text);
 });
 
 interface Place {
-  readonly containers: Containers;
+  readonly workloads: Workloads;
   readonly container: string;
 }
 
@@ -66,26 +67,26 @@ function wantedOf(word: string | undefined): string {
   });
 }
 
-async function list({ containers, container }: Place): Promise<Answer> {
-  const value = await askBackup(containers, container, ["list"], listSchema);
+async function list({ workloads, container }: Place): Promise<Answer> {
+  const value = await askBackup(workloads, container, ["list"], listSchema);
   return { value, text: formatSnapshots(value.snapshots) };
 }
 
 /** Reads the repository, then restores the newest snapshot aside and verifies every manifest in it. */
-async function verify({ containers, container }: Place, quick: boolean): Promise<Answer> {
+async function verify({ workloads, container }: Place, quick: boolean): Promise<Answer> {
   const repository = await step("repository", async () => {
-    const value = await askBackup(containers, container, ["verify", ...(quick ? ["--quick"] : [])], verifiedSchema);
+    const value = await askBackup(workloads, container, ["verify", ...(quick ? ["--quick"] : [])], verifiedSchema);
     return { said: quick ? "its structure is well" : "all of its data is well", value };
   });
   const drill = await step("newest snapshot", async () => {
-    const value = await askBackup(containers, container, ["drill"], drilledSchema);
+    const value = await askBackup(workloads, container, ["drill"], drilledSchema);
     return { said: `${value.snapshot_id} restored aside, ${value.verified_manifests} manifests verified`, value };
   });
   return { value: { repository, drill }, text: "the backup can be restored" };
 }
 
 async function bringBack(snapshot: string, place: Place, outputs: StackOutputs, options: Parsed): Promise<Answer> {
-  const { containers, container } = place;
+  const { workloads, container } = place;
   const run = options.text("run");
   const to = options.text("to");
   const force = options.flag("force");
@@ -93,7 +94,7 @@ async function bringBack(snapshot: string, place: Place, outputs: StackOutputs, 
     const restored =
       to === undefined
         ? await intoVolumes(place, outputs, { snapshot, run, force })
-        : await restoreIntoFolder(containers, container, { snapshot, run, folder: resolve(to), force }, report);
+        : await restoreIntoFolder(workloads, container, { snapshot, run, folder: resolve(to), force }, report);
     return {
       said: `${formatBytes(restored.bytes)}, ${restored.verified_manifests} manifests verified`,
       value: restored,
@@ -107,11 +108,11 @@ async function bringBack(snapshot: string, place: Place, outputs: StackOutputs, 
 }
 
 async function intoVolumes(
-  { containers, container }: Place,
+  { workloads, container }: Place,
   outputs: StackOutputs,
   { snapshot, run, force }: { readonly snapshot: string; readonly run: string | undefined; readonly force: boolean },
 ) {
-  await refuseRunInProgress(containers, outputs, run);
+  await refuseRunInProgress(workloads, outputs, run);
   const args = [
     "restore",
     "--snapshot",
@@ -119,16 +120,16 @@ async function intoVolumes(
     ...(run === undefined ? [] : ["--run", run]),
     ...(force ? ["--force"] : []),
   ];
-  return await askBackup(containers, container, args, restoredSchema);
+  return await askBackup(workloads, container, args, restoredSchema);
 }
 
 async function refuseRunInProgress(
-  containers: Containers,
+  workloads: Workloads,
   { run }: StackOutputs,
   wanted: string | undefined,
 ): Promise<void> {
   if (run === undefined || (wanted !== undefined && wanted !== run.name)) return;
-  if (!(await containers.state(run.container)).running) return;
+  if (!(await workloads.state(run.container)).running) return;
   throw new UserError(
     [
       {

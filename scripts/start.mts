@@ -1,5 +1,5 @@
-import { Containers } from "./lib/containers.ts";
 import { runCommand } from "./lib/errors.ts";
+import { openWorkloads } from "./lib/open-workloads.ts";
 import { parseCommand } from "./lib/options.ts";
 import { formatOverview, readOverview } from "./lib/overview.ts";
 import { setPersonal } from "./lib/personal.ts";
@@ -21,10 +21,10 @@ await runCommand(async () => {
   const { accelerator } = await setUp(options.stack);
   setPersonal(options.stack, { profiles: undefined });
   const outputs = await up(options.stack);
-  if (outputs.run !== undefined) await startAndFollow(outputs, outputs.run);
-  const containers = new Containers(outputs);
-  await waitForServices(containers, outputs);
-  console.log(`\n${formatOverview(await readOverview(containers, outputs))}\n`);
+  if (outputs.run !== undefined) await startAndFollow(await openWorkloads(outputs), outputs.run);
+  const workloads = await openWorkloads(outputs);
+  await waitForServices(workloads, outputs);
+  console.log(`\n${formatOverview(await readOverview(workloads, outputs))}\n`);
   console.log(nextSteps(options.stack, accelerator));
 });
 

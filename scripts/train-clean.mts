@@ -1,15 +1,15 @@
 import { createInterface } from "node:readline/promises";
 import { engineSettings } from "../stacks/settings/engine.ts";
-import type { StackInputs } from "../stacks/settings/load.ts";
+import { hasTarget, type StackInputs } from "../stacks/settings/load.ts";
 import { type Inventory, inventoryOf, isEmpty, readListing } from "./lib/clean/inventory.ts";
 import { checkpointProblems, refuse, runInProgress } from "./lib/clean/refusals.ts";
 import { formatRemoval, planRemoval, type Removal } from "./lib/clean/removal.ts";
 import { removeEverything } from "./lib/clean/remove.ts";
 import { findUnsaved } from "./lib/clean/unsaved.ts";
 import { Containers } from "./lib/containers.ts";
-import { namingOf } from "./lib/doctor/mend.ts";
 import { readEngineFacts } from "./lib/doctor/read-machine.ts";
-import { machineError, runCommand } from "./lib/errors.ts";
+import { machineError, runCommand, type UserError, usageError } from "./lib/errors.ts";
+import { namingOf } from "./lib/naming.ts";
 import { type Parsed, parseCommand } from "./lib/options.ts";
 import { readInputs } from "./lib/stack.ts";
 import { step } from "./lib/steps.ts";
@@ -29,6 +29,7 @@ const SPEC = {
 await runCommand(async () => {
   const options = parseCommand(SPEC);
   const inputs = readInputs(options.stack);
+  if (!hasTarget(inputs, "docker")) throw notOnAnEngine(inputs);
   const { host } = engineSettings(inputs);
   const containers = new Containers(host === undefined ? {} : { engine: host });
   const { facts } = await readEngineFacts(containers.client, host);
@@ -57,6 +58,15 @@ await runCommand(async () => {
     "\nnpm start brings everything back; docker builder prune frees the build cache, which other projects share",
   );
 });
+
+function notOnAnEngine({ stack, settings }: StackInputs): UserError {
+  return usageError({
+    path: "--stack",
+    value: stack,
+    reason: `is of the target ${settings.target}, and this command removes what is on an engine`,
+    remedy: `npx pulumi destroy --stack ${stack} takes it down; disks and bucket stay, and go by hand alone`,
+  });
+}
 
 async function refuseLoss(
   containers: Containers,

@@ -1,5 +1,5 @@
-import { Containers } from "./lib/containers.ts";
 import { runCommand, usageError } from "./lib/errors.ts";
+import { openWorkloads } from "./lib/open-workloads.ts";
 import { parseCommand } from "./lib/options.ts";
 import { requireOutputs } from "./lib/stack.ts";
 
@@ -28,15 +28,15 @@ await runCommand(async () => {
       remedy: `use one of: ${[...known.keys()].join(", ")}`,
     });
   }
-  const containers = new Containers(outputs);
+  const workloads = await openWorkloads(outputs);
   const lines = lineCount(options.text("lines") ?? "100");
   if (options.flag("no-follow")) {
-    process.stdout.write(await containers.lastLines(container, lines));
+    process.stdout.write(await workloads.lastLines(container, lines));
     return;
   }
   const stop = new AbortController();
   process.on("SIGINT", () => stop.abort());
-  await containers.follow(container, lines, stop.signal);
+  await workloads.follow(container, lines, stop.signal);
 });
 
 function lineCount(text: string): number {

@@ -1,5 +1,5 @@
-import { Containers } from "./lib/containers.ts";
 import { runCommand } from "./lib/errors.ts";
+import { openWorkloads } from "./lib/open-workloads.ts";
 import { parseCommand } from "./lib/options.ts";
 import { formatOverview, readOverview } from "./lib/overview.ts";
 import { requireOutputs } from "./lib/stack.ts";
@@ -13,6 +13,6 @@ const SPEC = {
 await runCommand(async () => {
   const options = parseCommand(SPEC);
   const outputs = await requireOutputs(options.stack);
-  const overview = await readOverview(new Containers(outputs), outputs);
+  const overview = await readOverview(await openWorkloads(outputs), outputs);
   console.log(options.json ? JSON.stringify(overview, null, 2) : formatOverview(overview));
 });

@@ -1,5 +1,5 @@
-import { Containers } from "./lib/containers.ts";
 import { EXIT, runCommand, UserError } from "./lib/errors.ts";
+import { openWorkloads } from "./lib/open-workloads.ts";
 import { parseCommand } from "./lib/options.ts";
 import { readRunStatus } from "./lib/run-status.ts";
 import { readInputs, requireOutputs } from "./lib/stack.ts";
@@ -15,18 +15,19 @@ const STOPPED_ON_REQUEST = 75;
 
 await runCommand(async () => {
   const { stack } = parseCommand(SPEC);
-  const { run, ...outputs } = await requireOutputs(stack);
-  const containers = new Containers(outputs);
-  if (run === undefined || !(await containers.state(run.container)).running) {
+  const outputs = await requireOutputs(stack);
+  const { run } = outputs;
+  const workloads = await openWorkloads(outputs);
+  if (run === undefined || !(await workloads.state(run.container)).running) {
     console.log(run === undefined ? "the stack has no run" : `the run ${run.name} is not in progress`);
     return;
   }
   const { stopGrace } = readInputs(stack).settings.training;
   await step(`stop ${run.name}`, async (report) => {
     report("saving a checkpoint");
-    await containers.client.getContainer(run.container).stop({ t: stopGrace });
-    const { exitCode } = await containers.state(run.container);
-    const status = await readRunStatus(containers, run.container, run.name);
+    await workloads.stop(run.container, stopGrace);
+    const { exitCode } = await workloads.state(run.container);
+    const status = await readRunStatus(workloads, run.container, run.name);
     if (exitCode !== STOPPED_ON_REQUEST && exitCode !== 0) throw notSaved(run.name, exitCode, stopGrace);
     return {
       said: `stopped at step ${status?.step ?? "?"}, checkpoint ${status?.last_checkpoint?.path ?? "none yet"}`,

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import type { StackOutputs } from "../../stacks/outputs.ts";
 import type { Problem } from "../../stacks/settings/problems.ts";
-import type { Containers } from "./containers.ts";
 import { EXIT, type ExitCode, machineError, UserError } from "./errors.ts";
+import type { Ended, Workloads } from "./workloads.ts";
 
 const PROGRAM = ["python", "-m", "tunestack_train.backup"] as const;
 
@@ -52,12 +52,12 @@ const errorSchema = z.object({ error: z.object({ message: z.string(), remedy: z.
  * @throws UserError where the service is off or does not run, with what brings it up.
  */
 export async function requireBackup(
-  containers: Pick<Containers, "state">,
+  workloads: Pick<Workloads, "state">,
   outputs: Pick<StackOutputs, "stack" | "services" | "leftOut">,
 ): Promise<string> {
   const service = outputs.services.find(({ name }) => name === "training-backup");
   if (service === undefined) throw machineError(offProblem(outputs));
-  const { reachable, health } = await containers.state(service.container);
+  const { reachable, health } = await workloads.state(service.container);
   if (reachable) return service.container;
   throw machineError({
     path: `container ${service.container}`,
@@ -85,23 +85,17 @@ function offProblem({ stack, leftOut }: Pick<StackOutputs, "stack" | "leftOut">)
  * @throws UserError with what it says is wrong and what to do.
  */
 export async function askBackup<T>(
-  containers: Pick<Containers, "run">,
+  workloads: Pick<Workloads, "run">,
   container: string,
   args: readonly string[],
   schema: z.ZodType<T>,
 ): Promise<T> {
-  const result = await containers.run(container, [...PROGRAM, ...args, "--json"]);
+  const result = await workloads.run(container, [...PROGRAM, ...args, "--json"]);
   return readAnswer(args[0] ?? "", result, schema);
 }
 
-export interface ProgramResult {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 /** What the backup program answered; pure. */
-export function readAnswer<T>(command: string, { exitCode, stdout, stderr }: ProgramResult, schema: z.ZodType<T>): T {
+export function readAnswer<T>(command: string, { exitCode, stdout, stderr }: Ended, schema: z.ZodType<T>): T {
   const answer = lastObject(stdout);
   const failure = errorSchema.safeParse(answer);
   if (failure.success) throw explained(command, failure.data.error);

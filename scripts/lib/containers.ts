@@ -2,25 +2,12 @@ import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import type Docker from "dockerode";
 import { extract as extractTar } from "tar-stream";
-import type { DockerOutputs, GcpVmOutputs, KubernetesOutputs } from "../../stacks/outputs.ts";
+import type { StackInputs } from "../../stacks/settings/load.ts";
 import { engineClient } from "../../stacks/targets/docker/engine.ts";
-import { EXIT, UserError } from "./errors.ts";
-
-/** What a container is doing, in the engine's words and for people. */
-export interface ContainerState {
-  readonly exists: boolean;
-  /** Runs, or is between two tries. */
-  readonly running: boolean;
-  /** Runs now, so that a program can be run in it. */
-  readonly reachable: boolean;
-  /** `healthy`, `starting`, `unhealthy`; for a container that ended, its exit code; `missing`. */
-  readonly health: string;
-  readonly startedAt: string | undefined;
-  readonly exitCode: number | undefined;
-  readonly restarts: number;
-  /** What the last health check said. */
-  readonly lastCheck: string | undefined;
-}
+import { namingOf } from "./naming.ts";
+import { type HostMount, runOneOff } from "./one-off.ts";
+import { reachOnEngine } from "./reach.ts";
+import type { ContainerState, Ended, OneOff, Reached, ReachedService, Workloads } from "./workloads.ts";
 
 const MISSING: ContainerState = {
   exists: false,
@@ -33,51 +20,24 @@ const MISSING: ContainerState = {
   lastCheck: undefined,
 };
 
-function onVm({ stack, cloud }: Pick<GcpVmOutputs, "stack" | "cloud">): UserError {
-  return new UserError(
-    [
-      {
-        path: `stack ${stack}`,
-        value: cloud.group,
-        reason: "is on a VM of Google Cloud, whose engine this command cannot reach",
-        remedy: `log in there: gcloud compute ssh --tunnel-through-iap --project ${cloud.project} with the instance that gs://${cloud.bucket}/status/vm.json names`,
-      },
-    ],
-    EXIT.stack,
-    "stack",
-  );
+/** Where an engine's containers find what a workload mounts. */
+export interface EnginePlace {
+  /** Address of the engine; undefined is the local socket. */
+  readonly engine?: string | undefined;
+  /** Where on the engine's machine a file of this machine is; undefined where both are one. */
+  readonly sourceOf?: (mount: HostMount) => string;
+  /** The way to a port of the engine's machine; by default the one that the engine's address tells. */
+  readonly reach?: (url: string, localPort: number) => Promise<Reached>;
 }
 
-function inCluster({ stack, cluster }: Pick<KubernetesOutputs, "stack" | "cluster">): UserError {
-  const context = cluster.context === undefined ? "" : ` --context ${cluster.context}`;
-  return new UserError(
-    [
-      {
-        path: `stack ${stack}`,
-        value: cluster.namespace,
-        reason: "is in a Kubernetes cluster, which has no engine that this command could ask",
-        remedy: `look there: kubectl${context} --namespace ${cluster.namespace} get jobsets,pods`,
-      },
-    ],
-    EXIT.stack,
-    "stack",
-  );
-}
-
-/** The engine on which a stack's containers are. */
-export class Containers {
+/** The containers on a Docker engine: of this machine, of another one, or of a VM at the end of a tunnel. */
+export class Containers implements Workloads {
   readonly client: Docker;
+  readonly #place: EnginePlace;
 
-  /** @throws UserError for a stack whose engine is on a VM that no tunnel leads to. */
-  constructor(
-    outputs:
-      | Pick<DockerOutputs, "engine">
-      | Pick<GcpVmOutputs, "target" | "stack" | "cloud">
-      | Pick<KubernetesOutputs, "target" | "stack" | "cluster">,
-  ) {
-    if ("cloud" in outputs) throw onVm(outputs);
-    if ("cluster" in outputs) throw inCluster(outputs);
-    this.client = engineClient(outputs.engine);
+  constructor(place: EnginePlace) {
+    this.#place = place;
+    this.client = engineClient(place.engine);
   }
 
   async state(name: string): Promise<ContainerState> {
@@ -101,17 +61,12 @@ export class Containers {
     };
   }
 
-  /** A file's text, whether the container runs or not; undefined where there is none. */
   async readFile(container: string, path: string): Promise<string | undefined> {
     const archive = await this.client.getContainer(container).getArchive({ path }).catch(ifMissing(undefined));
     return archive === undefined ? undefined : await firstFile(archive);
   }
 
-  /** Runs a program in a running container. */
-  async run(
-    container: string,
-    command: readonly string[],
-  ): Promise<{ exitCode: number; stdout: string; stderr: string }> {
+  async run(container: string, command: readonly string[]): Promise<Ended> {
     const execution = await this.client
       .getContainer(container)
       .exec({ Cmd: [...command], AttachStdout: true, AttachStderr: true });
@@ -128,7 +83,6 @@ export class Containers {
     return { exitCode: ExitCode ?? 1, stdout: out, stderr: err };
   }
 
-  /** The last lines that a container printed. */
   async lastLines(container: string, lines: number): Promise<string> {
     const logs = await this.client
       .getContainer(container)
@@ -137,7 +91,6 @@ export class Containers {
     return demultiplex(logs);
   }
 
-  /** Follows what a container prints until it ends or the signal is given. */
   async follow(container: string, lines: number, signal: AbortSignal): Promise<void> {
     const stream = await this.client
       .getContainer(container)
@@ -148,6 +101,35 @@ export class Containers {
       stream.on("close", resolve);
       signal.addEventListener("abort", () => resolve(), { once: true });
     });
+  }
+
+  async start(container: string): Promise<void> {
+    await this.client.getContainer(container).start();
+  }
+
+  async stop(container: string, graceSeconds: number): Promise<void> {
+    await this.client.getContainer(container).stop({ t: graceSeconds });
+  }
+
+  async restart(container: string): Promise<void> {
+    await this.client.getContainer(container).restart();
+  }
+
+  async archive(container: string, path: string): Promise<NodeJS.ReadableStream> {
+    return await this.client.getContainer(container).getArchive({ path });
+  }
+
+  async unpack(container: string, folder: string, archive: NodeJS.ReadableStream): Promise<void> {
+    await this.client.getContainer(container).putArchive(archive, { path: folder });
+  }
+
+  async runOneOff(inputs: StackInputs, job: OneOff): Promise<Ended> {
+    return await runOneOff(this.client, namingOf(inputs), job, this.#place.sourceOf);
+  }
+
+  async reach({ url }: ReachedService, localPort: number): Promise<Reached> {
+    const { engine, reach } = this.#place;
+    return await (reach === undefined ? reachOnEngine(engine, url, localPort) : reach(url, localPort));
   }
 }
 

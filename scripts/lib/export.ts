@@ -8,9 +8,9 @@ import { z } from "zod";
 import { chalk } from "zx";
 import { formatBytes } from "../../stacks/settings/units.ts";
 import { EXIT, type ExitCode, UserError } from "./errors.ts";
-import type { Ended } from "./one-off.ts";
 import { verifyManifests } from "./snapshot-files.ts";
 import { formatTable } from "./table.ts";
+import type { Archive, Ended } from "./workloads.ts";
 
 const driftSchema = z.object({ kl: z.number(), top1: z.number() });
 
@@ -118,21 +118,16 @@ function nextLines({ run }: ExportedModel, folder: string | undefined, hasGguf: 
   return hasGguf ? [`next        ollama create ${run} -f ${join(folder, "Modelfile")}`] : [];
 }
 
-/** What gives a folder out as a tar archive: a container. */
-export interface Archive {
-  readonly getArchive: (options: { readonly path: string }) => Promise<NodeJS.ReadableStream>;
-}
-
 /**
  * Brings the exported folder out of the container into a new folder of this machine: aside, verified, renamed.
  * @throws UserError where something is there already, or a file is not as the export wrote it.
  */
-export async function bringOut(container: Archive, from: string, to: string): Promise<void> {
+export async function bringOut(archive: Archive, from: string, to: string): Promise<void> {
   refuseExisting(to);
   await mkdir(dirname(to), { recursive: true });
   const aside = join(dirname(to), `.${basename(to)}.${randomBytes(4).toString("hex")}`);
   try {
-    await pipeline(await container.getArchive({ path: from }), unpack(aside));
+    await pipeline(await archive(from), unpack(aside));
     const { problems } = await verifyManifests(aside);
     if (problems.length > 0) {
       throw new UserError(

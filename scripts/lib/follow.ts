@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RunOutput } from "../../stacks/outputs.ts";
-import type { Containers } from "./containers.ts";
 import { EXIT, UserError } from "./errors.ts";
 import { progressLine, type RunStatus, readRunStatus } from "./run-status.ts";
 import type { Report } from "./steps.ts";
+import type { Workloads } from "./workloads.ts";
 
 const POLL_MS = 1000;
 const FINAL = new Set<RunStatus["state"]>(["completed", "stopped", "failed"]);
@@ -13,10 +13,10 @@ const FINAL = new Set<RunStatus["state"]>(["completed", "stopped", "failed"]);
  * @returns its last status.
  * @throws UserError when it fails, with what it said.
  */
-export async function followRun(containers: Containers, run: RunOutput, report: Report): Promise<RunStatus> {
+export async function followRun(workloads: Workloads, run: RunOutput, report: Report): Promise<RunStatus> {
   for (;;) {
-    const state = await containers.state(run.container);
-    const status = await readRunStatus(containers, run.container, run.name);
+    const state = await workloads.state(run.container);
+    const status = await readRunStatus(workloads, run.container, run.name);
     // What stands there from before this start says nothing of it.
     const current =
       status !== undefined && (state.startedAt === undefined || status.updated_at >= state.startedAt.slice(0, 19));
@@ -24,7 +24,7 @@ export async function followRun(containers: Containers, run: RunOutput, report: 
     if (status?.state === "failed" && current) throw failed(run, status);
     if (!state.running) {
       if (status !== undefined && FINAL.has(status.state) && state.exists) return status;
-      throw await endedWithout(containers, run, state.exitCode);
+      throw await endedWithout(workloads, run, state.exitCode);
     }
     await sleep(POLL_MS);
   }
@@ -44,8 +44,8 @@ function failed(run: RunOutput, status: RunStatus): UserError {
   );
 }
 
-async function endedWithout(containers: Containers, run: RunOutput, exitCode: number | undefined): Promise<UserError> {
-  const said = (await containers.lastLines(run.container, 8)).trim().replaceAll("\n", "\n    ");
+async function endedWithout(workloads: Workloads, run: RunOutput, exitCode: number | undefined): Promise<UserError> {
+  const said = (await workloads.lastLines(run.container, 8)).trim().replaceAll("\n", "\n    ");
   const reason =
     exitCode === undefined
       ? "its container is gone"

@@ -3,43 +3,31 @@ import type Docker from "dockerode";
 import type { Mount, Workload } from "../../stacks/plan/types.ts";
 import { type Naming, networkName, volumeName } from "../../stacks/targets/docker/render.ts";
 import { EXIT, machineError, UserError } from "./errors.ts";
+import type { Ended, OneOff } from "./workloads.ts";
 
 const LABEL = "dev.tunestack.one-off";
 
-export interface OneOff {
-  /** Name of the container; another of this name that runs is a refusal, one that has ended is removed. */
-  readonly container: string;
-  /** Image by its digest or tag. */
-  readonly image: string;
-  readonly workload: Workload;
-}
-
-export interface Ended {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+/** A file or folder of the machine that a workload mounts. */
+export type HostMount = Exclude<Mount, { readonly kind: "volume" }>;
 
 /**
  * Runs a workload in a container of its own until it ends, and removes the container. It is hardened as the stack's
  * services are, and has no owner's label: the stack declares it not, and would take it for a left-over.
- * @param tell gets each line that the program writes to its standard error.
- * @param collect is called with the ended container before it is removed, where the program ended well.
+ * @param sourceOf tells where the engine finds a file that is mounted.
  */
 export async function runOneOff(
   client: Docker,
   naming: Naming,
-  { container: name, image, workload }: OneOff,
-  tell: (line: string) => void,
-  collect: (container: Docker.Container, ended: Ended) => Promise<void> = async () => undefined,
+  { container: name, image, workload, tell, collect }: OneOff,
+  sourceOf: (mount: HostMount) => string = ({ source }) => source,
 ): Promise<Ended> {
   await clearAway(client, name);
-  const container = await create(client, renderOneOff(name, image, workload, naming));
+  const container = await create(client, renderOneOff(name, image, workload, naming, sourceOf));
   const stop = () => void container.stop({ t: workload.stopGraceSeconds }).catch(() => undefined);
   process.once("SIGINT", stop).once("SIGTERM", stop);
   try {
     const ended = await attend(client, container, tell);
-    if (ended.exitCode === 0) await collect(container, ended);
+    if (ended.exitCode === 0) await collect?.((path) => container.getArchive({ path }), ended);
     return ended;
   } finally {
     process.off("SIGINT", stop).off("SIGTERM", stop);
@@ -78,6 +66,7 @@ export function renderOneOff(
   image: string,
   workload: Workload,
   naming: Naming,
+  sourceOf: (mount: HostMount) => string = ({ source }) => source,
 ): Docker.ContainerCreateOptions {
   const { memoryBytes, sharedMemoryBytes, processLimit } = workload;
   const user = workload.user ?? "";
@@ -90,7 +79,7 @@ export function renderOneOff(
     Labels: { [LABEL]: workload.command?.[1] ?? "" },
     StopTimeout: workload.stopGraceSeconds,
     HostConfig: {
-      Mounts: workload.mounts.map((mount) => renderMount(mount, naming)),
+      Mounts: workload.mounts.map((mount) => renderMount(mount, naming, sourceOf)),
       NetworkMode: networkName(naming),
       ReadonlyRootfs: workload.readOnly,
       Tmpfs: Object.fromEntries(
@@ -111,7 +100,7 @@ export function renderOneOff(
   };
 }
 
-function renderMount(mount: Mount, naming: Naming): Docker.MountSettings {
+function renderMount(mount: Mount, naming: Naming, sourceOf: (mount: HostMount) => string): Docker.MountSettings {
   switch (mount.kind) {
     case "volume":
       return {
@@ -122,7 +111,7 @@ function renderMount(mount: Mount, naming: Naming): Docker.MountSettings {
       };
     case "host":
     case "secret":
-      return { Type: "bind", Source: mount.source, Target: mount.path, ReadOnly: true };
+      return { Type: "bind", Source: sourceOf(mount), Target: mount.path, ReadOnly: true };
   }
 }
 

@@ -2,9 +2,9 @@ import { z } from "zod";
 import { chalk } from "zx";
 import type { ServiceOutput, StackOutputs } from "../../stacks/outputs.ts";
 import { formatBytes, formatDuration } from "../../stacks/settings/units.ts";
-import type { ContainerState, Containers } from "./containers.ts";
 import { progressLine, type RunStatus, readRunStatus } from "./run-status.ts";
 import { formatTable } from "./table.ts";
+import type { ContainerState, Workloads } from "./workloads.ts";
 
 /** All that one screen tells of a stack. */
 export interface Overview {
@@ -39,9 +39,9 @@ const backupStatusSchema = z.object({
 });
 export type BackupStatus = z.output<typeof backupStatusSchema>;
 
-export async function readOverview(containers: Containers, outputs: StackOutputs): Promise<Overview> {
+export async function readOverview(workloads: Workloads, outputs: StackOutputs): Promise<Overview> {
   const services = await Promise.all(
-    outputs.services.map(async (service) => ({ ...service, state: await containers.state(service.container) })),
+    outputs.services.map(async (service) => ({ ...service, state: await workloads.state(service.container) })),
   );
   const { run } = outputs;
   const reader =
@@ -55,38 +55,38 @@ export async function readOverview(containers: Containers, outputs: StackOutputs
         ? undefined
         : {
             name: run.name,
-            container: await containers.state(run.container),
-            status: await readRunStatus(containers, run.container, run.name),
+            container: await workloads.state(run.container),
+            status: await readRunStatus(workloads, run.container, run.name),
           },
-    device: await readDevice(containers, services),
-    backup: reader === undefined ? undefined : await readBackup(containers, reader),
-    disk: await readDisk(containers, services),
+    device: await readDevice(workloads, services),
+    backup: reader === undefined ? undefined : await readBackup(workloads, reader),
+    disk: await readDisk(workloads, services),
   };
 }
 
 /** The newest line of the monitor's file. */
-async function readDevice(containers: Containers, services: Overview["services"]): Promise<DeviceSample | undefined> {
+async function readDevice(workloads: Workloads, services: Overview["services"]): Promise<DeviceSample | undefined> {
   const monitor = services.find(({ name, state }) => name === "gpu-monitor" && state.reachable);
   if (monitor === undefined) return undefined;
-  const { stdout } = await containers.run(monitor.container, ["tail", "-n", "1", "/logs/gpu_metrics.jsonl"]);
+  const { stdout } = await workloads.run(monitor.container, ["tail", "-n", "1", "/logs/gpu_metrics.jsonl"]);
   return stdout.trim() === "" ? undefined : parsed(deviceSampleSchema, stdout);
 }
 
-async function readBackup(containers: Containers, container: string): Promise<BackupStatus | undefined> {
-  const text = await containers.readFile(container, "/logs/backup_status.json");
+async function readBackup(workloads: Workloads, container: string): Promise<BackupStatus | undefined> {
+  const text = await workloads.readFile(container, "/logs/backup_status.json");
   return text === undefined ? undefined : parsed(backupStatusSchema, text);
 }
 
 /** Room on the disk that holds the volumes. */
 async function readDisk(
-  containers: Containers,
+  workloads: Workloads,
   services: Overview["services"],
 ): Promise<{ freeBytes: number } | undefined> {
   const any = services.find(
     ({ name, state }) => (name === "gpu-monitor" || name === "training-backup") && state.reachable,
   );
   if (any === undefined) return undefined;
-  const { stdout, exitCode } = await containers.run(any.container, ["df", "--output=avail", "-B1", "/logs"]);
+  const { stdout, exitCode } = await workloads.run(any.container, ["df", "--output=avail", "-B1", "/logs"]);
   const freeBytes = Number(stdout.trim().split("\n").at(-1));
   return exitCode === 0 && Number.isFinite(freeBytes) ? { freeBytes } : undefined;
 }

@@ -1,5 +1,5 @@
 import type { Profile } from "../../stacks/settings/schema.ts";
-import { Containers } from "./containers.ts";
+import { openWorkloads } from "./open-workloads.ts";
 import { formatOverview, readOverview } from "./overview.ts";
 import { setPersonal } from "./personal.ts";
 import { setUp } from "./setup/setup.ts";
@@ -14,7 +14,7 @@ export async function bringUpProfiles(stack: string, wanted: readonly Profile[])
   await setUp(stack);
   setPersonal(stack, { profiles: fresh ? wanted : withProfiles(inputs, wanted) });
   const outputs = await up(stack);
-  const containers = new Containers(outputs);
-  await waitForServices(containers, outputs);
-  console.log(`\n${formatOverview(await readOverview(containers, outputs))}`);
+  const workloads = await openWorkloads(outputs);
+  await waitForServices(workloads, outputs);
+  console.log(`\n${formatOverview(await readOverview(workloads, outputs))}`);
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { chalk } from "zx";
 import { formatBytes, formatDuration } from "../../stacks/settings/units.ts";
-import type { Containers } from "./containers.ts";
+import type { Workloads } from "./workloads.ts";
 
 const number = z.number().nullable();
 
@@ -34,11 +34,11 @@ export type RunStatus = z.output<typeof runStatusSchema>;
 
 /** The status of a run; undefined before it has written one. */
 export async function readRunStatus(
-  containers: Containers,
+  workloads: Workloads,
   container: string,
   run: string,
 ): Promise<RunStatus | undefined> {
-  const text = await containers.readFile(container, `/logs/${run}/status.json`);
+  const text = await workloads.readFile(container, `/logs/${run}/status.json`);
   if (text === undefined || text === "") return undefined;
   const parsed = runStatusSchema.safeParse(JSON.parse(text));
   return parsed.success ? parsed.data : undefined;

@@ -7,9 +7,9 @@ import { extract } from "tar-fs";
 import { z } from "zod";
 import { formatBytes } from "../../stacks/settings/units.ts";
 import { askBackup, type Restored, restoredSchema } from "./backup.ts";
-import type { Containers } from "./containers.ts";
 import { EXIT, machineError, UserError } from "./errors.ts";
 import type { Report } from "./steps.ts";
+import type { Workloads } from "./workloads.ts";
 
 const MANIFEST = "manifest.json";
 /** Room of a file system that is left over, so that a restore never fills it. */
@@ -29,7 +29,7 @@ export interface FolderRestore {
  * @throws UserError where the folder holds something already, the disk is too small, or a file is not as it was saved.
  */
 export async function restoreIntoFolder(
-  containers: Containers,
+  workloads: Workloads,
   container: string,
   { snapshot, run, folder, force }: FolderRestore,
   report: Report,
@@ -37,7 +37,7 @@ export async function restoreIntoFolder(
   await refuseFilled(folder, force);
   const inside = `/backup/.export-${randomBytes(6).toString("hex")}`;
   // What a killed restore left is of no use to anybody a day later.
-  await containers.run(container, [
+  await workloads.run(container, [
     "find",
     "/backup",
     "-maxdepth",
@@ -56,20 +56,20 @@ export async function restoreIntoFolder(
     report("restoring from the repository");
     const only = run === undefined ? [] : ["--run", run];
     const restored = await askBackup(
-      containers,
+      workloads,
       container,
       ["restore", "--snapshot", snapshot, "--to", inside, ...only],
       restoredSchema,
     );
-    const placed = await bringOut(containers, container, inside, { folder, force, bytes: restored.bytes }, report);
+    const placed = await bringOut(workloads, container, inside, { folder, force, bytes: restored.bytes }, report);
     return { ...restored, restored: [...placed.entries], verified_files: placed.files };
   } finally {
-    await containers.run(container, ["rm", "-rf", inside]);
+    await workloads.run(container, ["rm", "-rf", inside]);
   }
 }
 
 async function bringOut(
-  containers: Containers,
+  workloads: Workloads,
   container: string,
   inside: string,
   target: { readonly folder: string; readonly force: boolean; readonly bytes: number },
@@ -81,7 +81,7 @@ async function bringOut(
   const aside = await mkdtemp(join(folder, ".restore-"));
   try {
     report(`copying ${formatBytes(bytes)} to ${folder}`);
-    const archive = await containers.client.getContainer(container).getArchive({ path: inside });
+    const archive = await workloads.archive(container, inside);
     await pipeline(archive, unpack(aside));
     report("verifying");
     const { files, problems } = await verifyManifests(aside);

@@ -8,9 +8,9 @@ import type { RawSettings } from "../../stacks/settings/layers.ts";
 import { loadStack, type StackInputs } from "../../stacks/settings/load.ts";
 import type { PresetName } from "../../stacks/settings/presets.ts";
 import type { Profile } from "../../stacks/settings/schema.ts";
-import { Containers } from "./containers.ts";
 import { mendStack } from "./doctor/mend.ts";
 import { followRun } from "./follow.ts";
+import { openWorkloads, settle } from "./open-workloads.ts";
 import { setPersonal } from "./personal.ts";
 import { PROJECT_DIR } from "./project.ts";
 import { progressLine, type RunStatus, readRunStatus } from "./run-status.ts";
@@ -18,6 +18,7 @@ import { secretFile, writeSecret } from "./setup/secrets.ts";
 import { setUp } from "./setup/setup.ts";
 import { bringUp, openStack, readInputs, readOutputs } from "./stack.ts";
 import { step } from "./steps.ts";
+import type { Workloads } from "./workloads.ts";
 
 /** A run as a person asks for it. */
 export interface RunRequest {
@@ -41,7 +42,7 @@ export async function trainAndFollow(stack: string, request: RunRequest): Promis
   setPersonal(stack, { training, profiles: withProfiles(readInputs(stack), ["training"]) });
   const outputs = await up(stack);
   if (outputs.run === undefined) throw new Error("the profile training is on and the stack has no run");
-  await startAndFollow(outputs, outputs.run);
+  await startAndFollow(await openWorkloads(outputs), outputs.run);
 }
 
 /** Reads the stack's settings as they would be with this run in them; nothing is written but a token that is given. */
@@ -61,17 +62,17 @@ export async function up(name: string): Promise<StackOutputs> {
   });
   const outputs = await readOutputs(stack);
   if (outputs === undefined) throw new Error("the stack is up and has no outputs");
+  await settle(outputs);
   return outputs;
 }
 
 /** Starts the run's container where it stands still and is not done, and follows it. */
-export async function startAndFollow(outputs: StackOutputs, run: RunOutput): Promise<RunStatus> {
-  const containers = new Containers(outputs);
-  const before = await readRunStatus(containers, run.container, run.name);
-  const { running } = await containers.state(run.container);
-  if (!running && before?.state !== "completed") await containers.client.getContainer(run.container).start();
+export async function startAndFollow(workloads: Workloads, run: RunOutput): Promise<RunStatus> {
+  const before = await readRunStatus(workloads, run.container, run.name);
+  const { running } = await workloads.state(run.container);
+  if (!running && before?.state !== "completed") await workloads.start(run.container);
   const status = await step(`run ${run.name}`, async (report) => {
-    const last = await followRun(containers, run, report);
+    const last = await followRun(workloads, run, report);
     return { said: finalText(last), value: last };
   });
   return status;

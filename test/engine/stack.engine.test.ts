@@ -87,7 +87,7 @@ describe("the stack", () => {
   });
 
   test("trains the rehearsal: the loss falls and the adapter verifies", async () => {
-    const status = await startAndFollow(outputs, run());
+    const status = await startAndFollow(ENGINE, run());
     expect(status.state).toBe("completed");
     expect(status.step).toBe(30);
     expect(status.loss ?? Number.NaN).toBeLessThan((status.first_loss ?? 0) - 1.5);
@@ -454,7 +454,7 @@ describe("destroy", () => {
   test("the next up takes the volumes up again", async () => {
     setPersonal(test1.name, { training: { run: "first", preset: "rehearsal" } });
     outputs = await up(test1.name);
-    const status = await startAndFollow(outputs, run());
+    const status = await startAndFollow(ENGINE, run());
     expect(status.state).toBe("completed");
     expect(await ENGINE.lastLines(run().container, 20)).toMatch(/finished/);
   });

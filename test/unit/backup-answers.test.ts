@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { askBackup, asWeType, listSchema, readAnswer, requireBackup, takenSchema } from "../../scripts/lib/backup.ts";
-import type { ContainerState } from "../../scripts/lib/containers.ts";
 import { EXIT, UserError } from "../../scripts/lib/errors.ts";
 import { formatSnapshots } from "../../scripts/lib/snapshot-table.ts";
+import type { ContainerState } from "../../scripts/lib/workloads.ts";
 
 const TAKEN = { snapshot_id: "abcd1234", bytes: 10, added_bytes: 5, checkpoints: 1, excluded: [], warnings: [] };
 

@@ -1,7 +1,6 @@
 import { createCipheriv, pbkdf2Sync } from "node:crypto";
 import { stripVTControlCharacters } from "node:util";
 import { describe, expect, it } from "vitest";
-import type { ContainerState } from "../../scripts/lib/containers.ts";
 import { type Check, formatChecks, ok, warn } from "../../scripts/lib/doctor/check.ts";
 import {
   buildxCheck,
@@ -15,6 +14,7 @@ import { hubCheck, modelCheck, registryCheck } from "../../scripts/lib/doctor/ne
 import { lockCheck, passphraseCheck, pendingCheck, programCheck } from "../../scripts/lib/doctor/pulumi-checks.ts";
 import { settingRows } from "../../scripts/lib/doctor/settings-table.ts";
 import { leftOutCheck, orphanCheck, portChecks, serviceCheck } from "../../scripts/lib/doctor/stack-checks.ts";
+import type { ContainerState } from "../../scripts/lib/workloads.ts";
 import { resolveSettings } from "../../stacks/settings/resolve.ts";
 
 const GIB = 2 ** 30;

@@ -6,8 +6,9 @@ import { Readable } from "node:stream";
 import { pack } from "tar-stream";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { EXIT, UserError } from "../../scripts/lib/errors.ts";
-import { type Archive, bringOut, formatExported, readExported } from "../../scripts/lib/export.ts";
+import { bringOut, formatExported, readExported } from "../../scripts/lib/export.ts";
 import { renderOneOff } from "../../scripts/lib/one-off.ts";
+import type { Archive } from "../../scripts/lib/workloads.ts";
 import { planExport } from "../../stacks/plan/run.ts";
 import { CPU_MACHINE, CUDA_MACHINE, stackInputs } from "../lib/inputs.ts";
 
@@ -155,7 +156,7 @@ describe("bringing the files out", () => {
     archive.entry({ name: "checkpoint-30/a.gguf" }, content);
     archive.entry({ name: "checkpoint-30/manifest.json" }, manifest);
     archive.finalize();
-    return { getArchive: async () => Readable.from(archive) };
+    return async () => Readable.from(archive);
   }
 
   test("verifies them and puts them into place", async () => {

@@ -6,7 +6,7 @@ import { engineSettings } from "../../../stacks/settings/engine.ts";
 import type { StackInputs } from "../../../stacks/settings/load.ts";
 import { containerName, volumeName } from "../../../stacks/targets/docker/render.ts";
 import type { Containers } from "../containers.ts";
-import { namingOf } from "../doctor/mend.ts";
+import { namingOf } from "../naming.ts";
 
 /** The newest complete checkpoint of a run. */
 export interface NewestCheckpoint {

@@ -3,18 +3,18 @@ import { chooseAccelerator } from "../../../stacks/plan/plan.ts";
 import { planServices } from "../../../stacks/plan/services.ts";
 import type { Workload } from "../../../stacks/plan/types.ts";
 import { engineSettings } from "../../../stacks/settings/engine.ts";
-import type { StackInputs } from "../../../stacks/settings/load.ts";
+import { hasTarget, type StackInputs } from "../../../stacks/settings/load.ts";
 import { SettingsError } from "../../../stacks/settings/problems.ts";
 import { engineClient, readEngine } from "../../../stacks/targets/docker/engine.ts";
 import { containerName } from "../../../stacks/targets/docker/render.ts";
 import { Containers } from "../containers.ts";
 import { readDeployment } from "../file-backend.ts";
+import { namingOf } from "../naming.ts";
 import { readGpu } from "../setup/gpu.ts";
 import { isSetUp, openStack, readInputs } from "../stack.ts";
 import { type Check, fromProblem, ok } from "./check.ts";
 import { isHeld, readLocks, thisMachine } from "./locks.ts";
 import { buildxCheck, diskCheck, engineCheck, gpuCheck, memoryCheck, sharedMemoryCheck } from "./machine-checks.ts";
-import { namingOf } from "./mend.ts";
 import { hubCheck, modelCheck, registryCheck } from "./network-checks.ts";
 import { findMissing, findOrphans, readThings } from "./orphans.ts";
 import { lockCheck, passphraseCheck, pendingCheck, programCheck } from "./pulumi-checks.ts";
@@ -48,7 +48,7 @@ export async function examine(stack: string): Promise<Examination> {
   const [machine, network, state] = await Promise.all([
     machineChecks(client, engine, inputs, host),
     inputs === undefined ? [] : networkChecks(inputs),
-    inputs === undefined ? [] : stackChecks(client, engine, inputs),
+    inputs !== undefined && hasTarget(inputs, "docker") ? stackChecks(client, engine, inputs) : [],
   ]);
   return { checks: [...machine, ...pulumiChecks(stack), ...network, ...settingChecks, ...state], inputs };
 }

@@ -3,12 +3,13 @@ import type { StackInputs } from "../../../stacks/settings/load.ts";
 import { containerName } from "../../../stacks/targets/docker/render.ts";
 import { Containers } from "../containers.ts";
 import { UserError } from "../errors.ts";
+import { namingOf } from "../naming.ts";
 import { setUp } from "../setup/setup.ts";
 import { openStack } from "../stack.ts";
 import { step } from "../steps.ts";
 import type { Check, Fix } from "./check.ts";
 import { clearStaleLock } from "./locks.ts";
-import { mendStack, namingOf } from "./mend.ts";
+import { mendStack } from "./mend.ts";
 
 /** Set-up comes first: the others need what it brings. */
 const ORDER: readonly Fix[] = ["set-up", "lock", "state", "services"];

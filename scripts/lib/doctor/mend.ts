@@ -1,17 +1,13 @@
 import type { Stack } from "@pulumi/pulumi/automation/index.js";
 import { engineSettings } from "../../../stacks/settings/engine.ts";
-import type { StackInputs } from "../../../stacks/settings/load.ts";
+import { hasTarget, type StackInputs } from "../../../stacks/settings/load.ts";
 import { engineClient } from "../../../stacks/targets/docker/engine.ts";
-import { type Naming, ownerOf } from "../../../stacks/targets/docker/render.ts";
 import { readDeployment } from "../file-backend.ts";
+import { namingOf } from "../naming.ts";
 import type { Report } from "../steps.ts";
 import { clearStaleLock, isHeld, readLocks } from "./locks.ts";
 import { findMissing, findOrphans, readThings, removeOrphans } from "./orphans.ts";
 import { knownState, withoutPending } from "./state.ts";
-
-export function namingOf(inputs: StackInputs): Naming {
-  return { prefix: engineSettings(inputs).prefix, owner: ownerOf(inputs.stack, inputs.projectDir) };
-}
 
 /**
  * Mends what a `pulumi up` that was killed at any moment left behind: its lock, containers that the state does not know,
@@ -25,7 +21,8 @@ export async function mendStack(stack: Stack, inputs: StackInputs, report: Repor
   if (locks === undefined || isHeld(locks)) return [];
   const cleared = await clearStaleLock(stack);
   const mended = cleared.map(({ pid }) => `took away the lock of process ${pid}, which is no more`);
-  return [...mended, ...(await mendState(stack, inputs, report))];
+  // What another target lost is in a cloud, which Pulumi asks by itself.
+  return hasTarget(inputs, "docker") ? [...mended, ...(await mendState(stack, inputs, report))] : mended;
 }
 
 async function mendState(stack: Stack, inputs: StackInputs, report: Report): Promise<readonly string[]> {

@@ -1,6 +1,6 @@
 import type { LeftOut, Workload } from "../../../stacks/plan/types.ts";
 import type { EngineState } from "../../../stacks/targets/docker/engine.ts";
-import type { ContainerState } from "../containers.ts";
+import type { ContainerState } from "../workloads.ts";
 import { type Check, fail, ok, warn } from "./check.ts";
 import type { FoundThing } from "./orphans.ts";
 

@@ -3,8 +3,8 @@ import { homedir } from "node:os";
 import { resolve } from "node:path";
 import { makePlan } from "../../../stacks/plan/plan.ts";
 import { loadStack, type SecretName } from "../../../stacks/settings/load.ts";
-import { Containers } from "../containers.ts";
 import { usageError } from "../errors.ts";
+import { openWorkloads } from "../open-workloads.ts";
 import { formatOverview, readOverview } from "../overview.ts";
 import { setPersonal, setPersonalAt } from "../personal.ts";
 import { runQuietly } from "../process.ts";
@@ -44,12 +44,12 @@ export async function serveQueue(stack: string, queue: Queue): Promise<string> {
   setPersonalAt(stack, ["experiments", "repository"], repository);
   setPersonalAt(stack, ["experiments", "branch"], queue.branch);
   const outputs = await up(stack);
-  const containers = new Containers(outputs);
+  const workloads = await openWorkloads(outputs);
   const runner = outputs.services.find(({ name }) => name === "experiment-runner");
   // A secret is mounted by its file, and a new one is seen from the next start on.
-  if (changed && runner !== undefined) await containers.client.getContainer(runner.container).restart();
-  await waitForServices(containers, outputs);
-  return formatOverview(await readOverview(containers, outputs));
+  if (changed && runner !== undefined) await workloads.restart(runner.container);
+  await waitForServices(workloads, outputs);
+  return formatOverview(await readOverview(workloads, outputs));
 }
 
 /** The address that a container reaches, without what git or a person put into it to sign in. */

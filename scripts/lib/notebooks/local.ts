@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { chalk } from "zx";
 import type { StackOutputs } from "../../../stacks/outputs.ts";
-import { Containers } from "../containers.ts";
 import { EXIT, UserError } from "../errors.ts";
+import { openWorkloads } from "../open-workloads.ts";
 import { setPersonal, setPersonalAt } from "../personal.ts";
 import { secretFile } from "../setup/secrets.ts";
 import { setUp } from "../setup/setup.ts";
@@ -19,8 +19,7 @@ export async function openLocalSession(stack: string): Promise<void> {
   setPersonal(stack, { profiles: withProfiles(readInputs(stack), ["dev"]) });
   setPersonalAt(stack, ["services", "jupyter", "colab"], true);
   const outputs = await up(stack);
-  const containers = new Containers(outputs);
-  await waitForServices(containers, outputs);
+  await waitForServices(await openWorkloads(outputs), outputs);
   console.log(pasteText(colabAddress(outputs, readFileSync(secretFile(stack, "jupyter-token"), "utf8").trim())));
 }
 

@@ -1,4 +1,4 @@
-import type { VolumeName } from "../../plan/types.ts";
+import type { Mount, VolumeName } from "../../plan/types.ts";
 
 /** Where things are on the VM. */
 export const VM_PATHS = {
@@ -18,4 +18,14 @@ export function volumeFolder(volume: VolumeName): string {
 /** The bucket's object for a file that a container sees at `path`. Example: `inputs/data/notes.jsonl`. */
 export function inputObject(path: string): string {
   return `inputs${path}`;
+}
+
+/** Where on the VM a file or folder is that a container mounts. */
+export function engineSource({ kind, path }: Exclude<Mount, { readonly kind: "volume" }>): string {
+  switch (kind) {
+    case "host":
+      return `${VM_PATHS.inputs}${path}`;
+    case "secret":
+      return path.replace("/run/secrets", VM_PATHS.secrets);
+  }
 }

@@ -1,7 +1,7 @@
 import { stringify } from "yaml";
 import type { ImageReference, Mount, Plan, VolumeName, Workload } from "../../plan/types.ts";
 import { containerName, LABELS, specificationOf, volumeName } from "../docker/render.ts";
-import { VM_PATHS, volumeFolder } from "./paths.ts";
+import { engineSource, volumeFolder } from "./paths.ts";
 
 /** What is known only when images are built; a test answers with plain strings. */
 export interface ComposeResolver {
@@ -131,9 +131,8 @@ function renderMount(mount: Mount): object {
     case "volume":
       return { type: "volume", source: mount.volume, target: mount.path, read_only: mount.readOnly };
     case "host":
-      return bind(`${VM_PATHS.inputs}${mount.path}`, mount.path);
     case "secret":
-      return bind(mount.path.replace("/run/secrets", VM_PATHS.secrets), mount.path);
+      return bind(engineSource(mount), mount.path);
   }
 }
 

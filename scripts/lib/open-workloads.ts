@@ -1,0 +1,50 @@
+import type { KubernetesOutputs, StackOutputs } from "../../stacks/outputs.ts";
+import { Containers } from "./containers.ts";
+import { EXIT, UserError } from "./errors.ts";
+import { awaitPlan } from "./gcloud/vm.ts";
+import { openVm } from "./gcloud/vm-workloads.ts";
+import { step } from "./steps.ts";
+import type { Workloads } from "./workloads.ts";
+
+/**
+ * The containers of a stack that is up, whatever its target. What is opened on the way (a tunnel) is closed when the
+ * command ends.
+ * @throws UserError where there is no way to them, with the command that mends it.
+ */
+export async function openWorkloads(outputs: StackOutputs): Promise<Workloads> {
+  switch (outputs.target) {
+    case "docker":
+      return new Containers(outputs);
+    case "gcp-vm":
+      return await openVm(outputs);
+    case "kubernetes":
+      throw inCluster(outputs);
+  }
+}
+
+/** Waits, after a `pulumi up`, until what was declared is on its machines; an engine and a cluster have it by then. */
+export async function settle(outputs: StackOutputs): Promise<void> {
+  switch (outputs.target) {
+    case "docker":
+    case "kubernetes":
+      return;
+    case "gcp-vm":
+      await step("VM", async (report) => ({ said: await awaitPlan(outputs, report), value: undefined }));
+  }
+}
+
+function inCluster({ stack, cluster }: KubernetesOutputs): UserError {
+  const context = cluster.context === undefined ? "" : ` --context ${cluster.context}`;
+  return new UserError(
+    [
+      {
+        path: `stack ${stack}`,
+        value: cluster.namespace,
+        reason: "is in a Kubernetes cluster, which has no engine that this command could ask",
+        remedy: `look there: kubectl${context} --namespace ${cluster.namespace} get jobsets,pods`,
+      },
+    ],
+    EXIT.stack,
+    "stack",
+  );
+}
