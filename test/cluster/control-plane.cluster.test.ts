@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { z } from "zod";
 import { Api, type KubernetesObject } from "./lib/api.ts";
+import { addPools, gpuPool, POOL_LABEL } from "./lib/nodes.ts";
 import { AFTER_ANNOTATION, EXIT_ANNOTATION } from "./lib/stages.ts";
 import { until } from "./lib/until.ts";
 
@@ -33,6 +34,7 @@ function pod(securityContext: object) {
 }
 
 beforeAll(async () => {
+  await addPools(api, [gpuPool(SPACE, 2)]);
   const objects: readonly KubernetesObject[] = [
     {
       apiVersion: "v1",
@@ -44,7 +46,7 @@ beforeAll(async () => {
       kind: "ResourceFlavor",
       metadata: { name: SPACE },
       spec: {
-        nodeLabels: { "cloud.google.com/gke-accelerator": "nvidia-l4" },
+        nodeLabels: { [POOL_LABEL]: SPACE },
         tolerations: [{ key: "nvidia.com/gpu", operator: "Exists" }],
       },
     },
@@ -124,7 +126,7 @@ test("a JobSet waits for quota, is placed on a node with GPUs, and ends", async 
     const ended = jobSets.filter((one) => jobSetSchema.safeParse(one).data?.status.terminalState === "Completed");
     return ended.length === 2 ? true : undefined;
   });
-  for (const node of places) expect(node).toMatch(/^l4-/);
+  for (const node of places) expect(node).toMatch(/^by-hand-/);
   expect(places.size).toBeGreaterThan(0);
 });
 

@@ -15,6 +15,11 @@ export interface KubernetesObject {
     readonly deletionTimestamp?: string;
     readonly labels?: Readonly<Record<string, string>>;
     readonly annotations?: Readonly<Record<string, string>>;
+    readonly managedFields?: readonly {
+      readonly manager: string;
+      readonly time?: string;
+      readonly fieldsV1?: unknown;
+    }[];
     readonly ownerReferences?: readonly { readonly kind: string; readonly name: string; readonly uid: string }[];
   };
   readonly [field: string]: unknown;
@@ -146,7 +151,13 @@ export class Api {
   private send(method: string, path: string, body: string | undefined, type: string): Promise<RawAnswer> {
     const { address, token } = this.access;
     return new Promise((resolve, reject) => {
-      const headers = { authorization: `Bearer ${token}`, "content-type": type, accept: "application/json" };
+      const headers = {
+        authorization: `Bearer ${token}`,
+        "content-type": type,
+        accept: "application/json",
+        // Node tells the length of no body that is sent along with DELETE.
+        "content-length": Buffer.byteLength(body ?? ""),
+      };
       const sent = request(`${address}${path}`, { method, headers, agent: this.agent }, (answer) => {
         const parts: Buffer[] = [];
         answer.on("data", (part: Buffer) => parts.push(part));

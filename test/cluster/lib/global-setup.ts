@@ -4,7 +4,7 @@ import { CACHE_DIR } from "../../../scripts/lib/project.ts";
 import { step } from "../../../scripts/lib/steps.ts";
 import { type Access, Api } from "./api.ts";
 import { type Cluster, startCluster } from "./control-plane.ts";
-import { addPools, cpuPool, gpuPool } from "./nodes.ts";
+import { addPools, cpuPool } from "./nodes.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -14,9 +14,6 @@ declare module "vitest" {
   }
 }
 
-/** Nodes of the tests; each file uses a pool of its own, so that files can run side by side. */
-const POOLS = [cpuPool("cpu", 2), gpuPool("l4", "nvidia-l4", 1, 4)];
-
 /** Starts one control plane for all files, and ends it after the last. */
 export default async function setUpCluster(project: TestProject): Promise<() => Promise<void>> {
   const built = await step("control plane", async (report) => ({
@@ -25,7 +22,8 @@ export default async function setUpCluster(project: TestProject): Promise<() => 
   }));
   const cluster: Cluster = await step("cluster", async () => ({ said: "up", value: await startCluster(built) }));
   const api = new Api(cluster.access);
-  await addPools(api, POOLS);
+  // For services; a test that trains adds nodes with GPUs of its own.
+  await addPools(api, [cpuPool("cpu", 2)]);
   api.close();
   project.provide("cluster", cluster.access);
   project.provide("kubeconfig", cluster.kubeconfig);

@@ -10,29 +10,27 @@ export interface Pool {
   readonly taints: readonly { readonly key: string; readonly value: string; readonly effect: string }[];
 }
 
-/** A pool with GPUs, with the labels and the taint that GKE gives its nodes. */
-export function gpuPool(name: string, gpuType: string, gpus: number, nodes: number, spot = false): Pool {
+/** Nodes of a test carry this label with the pool's name, so that tests side by side take no node from each other. */
+export const POOL_LABEL = "test.tunestack.invalid/pool";
+
+/** A pool with GPUs: with the labels and taints of GKE, and those of NVIDIA's GPU Feature Discovery. */
+export function gpuPool(name: string, nodes: number, gpus = 1): Pool {
   return {
     name,
     nodes,
     capacity: { cpu: "48", memory: "192Gi", "ephemeral-storage": "200Gi", pods: "110", "nvidia.com/gpu": String(gpus) },
     labels: {
-      "cloud.google.com/gke-accelerator": gpuType,
+      "cloud.google.com/gke-accelerator": "nvidia-l4",
       "cloud.google.com/gke-accelerator-count": String(gpus),
       "cloud.google.com/gke-gpu-driver-version": "default",
-      // GKE gives a node the label of the way it was provisioned, and spot nodes one more.
-      ...(spot ? { "cloud.google.com/gke-spot": "true" } : {}),
-      "cloud.google.com/gke-provisioning": spot ? "spot" : "standard",
+      "nvidia.com/gpu.product": "NVIDIA-L4",
     },
-    taints: [
-      { key: "nvidia.com/gpu", value: "present", effect: "NoSchedule" },
-      ...(spot ? [{ key: "cloud.google.com/gke-spot", value: "true", effect: "NoSchedule" }] : []),
-    ],
+    taints: [{ key: "nvidia.com/gpu", value: "present", effect: "NoSchedule" }],
   };
 }
 
 export function cpuPool(name: string, nodes: number): Pool {
-  const capacity = { cpu: "8", memory: "32Gi", "ephemeral-storage": "100Gi", pods: "110" };
+  const capacity = { cpu: "32", memory: "128Gi", "ephemeral-storage": "100Gi", pods: "110" };
   return { name, nodes, capacity, labels: {}, taints: [] };
 }
 
@@ -49,6 +47,7 @@ export function nodeOf(pool: Pool, index: number): KubernetesObject {
         "kubernetes.io/os": "linux",
         "kubernetes.io/hostname": name,
         "cloud.google.com/gke-nodepool": pool.name,
+        [POOL_LABEL]: pool.name,
         "topology.kubernetes.io/zone": "europe-west4-a",
         ...pool.labels,
       },
