@@ -31,8 +31,8 @@ export default defineConfig({
           globalSetup: ["test/cluster/lib/global-setup.ts"],
           // Files wait for controllers more than they compute, and each has queues and nodes of its own.
           maxWorkers: 4,
-          testTimeout: 3 * MINUTE,
-          hookTimeout: 3 * MINUTE,
+          testTimeout: 6 * MINUTE,
+          hookTimeout: 6 * MINUTE,
         },
       },
     ],

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-const LIMIT_MS = 120_000;
+const LIMIT_MS = 180_000;
 
 /**
  * Asks again and again until there is an answer.
