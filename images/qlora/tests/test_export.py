@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,11 +88,12 @@ def test_the_merged_model_loads_without_peft_and_answers_as_the_adapter(run_fold
     tokenizer = AutoTokenizer.from_pretrained(merged_folder)
     question = [{"role": "user", "content": "What happens when a volume is restored?"}]
     ids = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")["input_ids"]
-    base = AutoModelForCausalLM.from_pretrained(run_folder / "model", attn_implementation="eager")
+    exact: dict[str, Any] = {"attn_implementation": "eager", "dtype": torch.float32}
+    base = AutoModelForCausalLM.from_pretrained(run_folder / "model", **exact)
     with torch.no_grad():
         before = base(ids).logits[0, -1].log_softmax(-1)
         adapter = PeftModel.from_pretrained(base, run_folder / "adapter").eval()(ids).logits[0, -1].log_softmax(-1)
-        merged = AutoModelForCausalLM.from_pretrained(merged_folder, attn_implementation="eager")
+        merged = AutoModelForCausalLM.from_pretrained(merged_folder, **exact)
         after = merged(ids).logits[0, -1].log_softmax(-1)
     assert torch.sum(adapter.exp() * (adapter - after)) < 1e-4
     assert torch.sum(adapter.exp() * (adapter - before)) > 1e-2

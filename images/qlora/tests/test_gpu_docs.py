@@ -14,9 +14,9 @@ import torch
 from tunestack_train.gpu import mock
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# In the container of `npm test` they are mounted beside the package, in a clone they lie above it.
+# In the container of `npm test` they are mounted beside the package, in a clone they lie further up.
 DOCS, EXAMPLES = (
-    next(path for path in (Path("/") / name, PACKAGE.parents[1] / name) if (path / known).is_file())
+    next(folder / name for folder in PACKAGE.parents if (folder / name / known).is_file())
     for name, known in (("docs", "gpu.md"), ("examples", "gpu_training.py"))
 )
 GUIDE = (DOCS / "gpu.md").read_text(encoding="utf-8")

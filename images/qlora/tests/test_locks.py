@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent
 STAGES = ("training-cu126", "training-cpu", "dev", "monitor", "build", "test")
-UNUSED_ON_CPU = {"triton", "nvidia-cusolver-cu12", "nvidia-nvtx-cu12", "nvidia-cuda-nvrtc-cu12"}
+UNUSED_ON_CPU = {"triton", "liger-kernel", "nvidia-cusolver-cu12", "nvidia-nvtx-cu12", "nvidia-cuda-nvrtc-cu12"}
 
 
 def locked(name: str) -> dict[str, list[str]]:

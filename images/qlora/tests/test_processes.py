@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,13 @@ from tunestack_train.presets import Value
 from tunestack_train.processes import Processes, ProcessLostError
 
 SHORT: dict[str, Value] = {"max_steps": 10, "save_steps": 3, "lora_r": 8}
+
+
+# The address of its own that torchrun tells its processes: without a network, a host's name leads nowhere.
+TORCHRUN: Sequence[str] = (
+    *(sys.executable, "-m", "torch.distributed.run"),
+    *("--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"),
+)
 
 
 @dataclass
@@ -49,7 +57,8 @@ class Launched:
 
 def launch(workplace: Workplace, name: str, *torchrun: str, **settings: Value) -> Launched:
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *torchrun),
+        *TORCHRUN,
+        *torchrun,
         *("-m", "tunestack_train", *workplace.arguments(name, **SHORT | settings)),
     ]
     process = subprocess.Popen(
@@ -222,7 +231,7 @@ def test_what_fails_in_the_first_process_fails_in_all(workplace: Workplace, tmp_
     program = tmp_path / "disagreeing.py"
     program.write_text(_DISAGREEING, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)],
+        [*TORCHRUN, str(program)],
         env=workplace.environment() | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

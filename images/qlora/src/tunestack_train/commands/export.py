@@ -3,12 +3,10 @@
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from tunestack_train.errors import SettingsError, StopRequested
@@ -17,6 +15,7 @@ from tunestack_train.export.export import MODELFILE, Exported, Request, export
 from tunestack_train.export.gguf_files import QUANTISATIONS
 from tunestack_train.export.source import Source, choose_source
 from tunestack_train.progress import Console
+from tunestack_train.stop import Interrupted, StopSignal
 
 _NONE: Final = "none"
 
@@ -57,8 +56,17 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def execute(options: argparse.Namespace) -> int:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    StopSignal().install()
+    try:
+        return _execute(options)
+    except Interrupted as request:
+        raise StopRequested(
+            f"the export was stopped ({request}); what was exported before is untouched",
+            "type the same again: it begins anew",
+        ) from None
+
+
+def _execute(options: argparse.Namespace) -> int:
     # Bars of the libraries that read the files back, in between the lines of the export.
     os.environ.setdefault("TQDM_DISABLE", "1")
     request = Request(
@@ -117,10 +125,3 @@ def _row(stage: Measured, exported: Exported) -> str:
     size = "" if stage.file is None else f"{exported.files[stage.file] / 1e6:,.1f} MB"
     drift = stage.bounded
     return f"{stage.label:28} {size:>10} {stage.from_before.kl:11.6f} {drift.kl:11.6f} {drift.top1:7.1%}"
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    raise StopRequested(
-        f"the export was stopped ({signal.Signals(number).name}); what was exported before is untouched",
-        "type the same again: it begins anew",
-    )
