@@ -171,7 +171,7 @@ def test_a_request_to_one_process_stops_all_after_the_same_step(workplace: Workp
     assert losses(workplace, name) == losses(workplace, unbroken)
 
 
-def test_a_request_to_the_launcher_stops_all_and_saves(workplace: Workplace) -> None:
+def test_a_request_to_the_launcher_saves_what_one_process_does_not_go_on_with(workplace: Workplace) -> None:
     launched = launch(workplace, "two-launcher")
     launched.wait_for_step(4)
     launched.process.send_signal(signal.SIGTERM)
@@ -182,11 +182,8 @@ def test_a_request_to_the_launcher_stops_all_and_saves(workplace: Workplace) -> 
     newest = newest_complete(workplace.folders.checkpoints / "two-launcher")
     assert newest is not None
     assert newest.name == f"checkpoint-{told['step']}"
-
-
-def test_a_run_of_two_processes_is_not_gone_on_with_by_one(workplace: Workplace, unbroken: str) -> None:
     with pytest.raises(SettingsError, match="it was trained by 2 processes, now 1"):
-        workplace.run_here(unbroken, **SHORT)
+        workplace.run_here("two-launcher", **SHORT)
 
 
 def test_a_process_alone_does_everything_itself() -> None:
