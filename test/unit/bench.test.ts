@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { formatResult, isWithin, measure, median } from "../../scripts/lib/bench.ts";
 import { PROJECT_DIR } from "../../scripts/lib/project.ts";
 import { MARK, markedRecords } from "../bench/lib/cleanup.ts";
-import { withoutLayerOrder, withoutStages } from "../bench/lib/dockerfiles.ts";
+import { withoutCacheMounts, withoutLayerOrder, withoutStages } from "../bench/lib/dockerfiles.ts";
 import { readMeasures } from "../bench/lib/python.ts";
 
 describe("bounds", () => {
@@ -88,6 +88,13 @@ describe("the build that a benchmark throws away", () => {
     expect(variant.indexOf("COPY src /opt/tunestack/src")).toBeLessThan(variant.indexOf("RUN "));
     expect(dockerfile.indexOf("COPY src /opt/tunestack/src")).toBeGreaterThan(dockerfile.indexOf("uv pip install"));
     expect(variant).toContain(MARK);
+  });
+
+  it("fetches every package again where it is a full one", () => {
+    const variant = withoutCacheMounts(dockerfile);
+    expect(variant).not.toContain("type=cache");
+    expect(variant.match(/--mount=type=bind/g)?.length).toBe(dockerfile.match(/--mount=type=bind/g)?.length);
+    expect(() => withoutCacheMounts(variant)).toThrow("no cache mounts");
   });
 
   it("installs by the lock files that there are", () => {

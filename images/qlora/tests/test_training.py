@@ -383,3 +383,18 @@ def test_a_packed_run_goes_on_where_it_was_stopped(workplace: Workplace) -> None
     again, _ = workplace.run_here("packed-halves", **settings)
     assert weights(again) == weights(whole)
     assert losses(workplace, "packed-halves") == losses(workplace, "packed-whole")
+
+
+# The end of a step after which a checkpoint and its evaluation are due, and the middle of that evaluation.
+@pytest.mark.parametrize("looks", [8, 10])
+def test_an_evaluation_that_a_stop_cuts_short_is_made_up_for(workplace: Workplace, looks: int) -> None:
+    evaluated = BY_FIVES | {"eval_share": 0.2, "max_steps": 9}
+    whole, _ = workplace.run_here("evaluated", **evaluated)
+    name = f"evaluated-{looks}"
+    with pytest.raises(StopRequested, match="after step 4, checkpoint saved"):
+        workplace.run_here(name, stop=StopAfter(looks), **evaluated)
+    assert [entry for entry in figures(workplace, name) if "eval_loss" in entry] == []
+    resumed, said = workplace.run_here(name, **evaluated)
+    assert "going on after step 4" in said
+    assert weights(resumed) == weights(whole)
+    assert figures(workplace, name) == figures(workplace, "evaluated")

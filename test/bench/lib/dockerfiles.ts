@@ -9,6 +9,13 @@ export function withoutLayerOrder(dockerfile: string): string {
   return dockerfile.replace(SHELL, `${MARKED_SHELL}\nCOPY src /opt/tunestack/src`);
 }
 
+/** A Dockerfile without the installers' caches that outlive a build: what is built anew is fetched anew. */
+export function withoutCacheMounts(dockerfile: string): string {
+  const without = dockerfile.replaceAll(/--mount=type=cache,target=\S+ /g, "");
+  if (without === dockerfile) throw new Error("the Dockerfile has no cache mounts to leave out");
+  return without;
+}
+
 /** One stage on a base with compilers, pip and its cache: the image as it is written when size is nobody's concern. */
 export function withoutStages(base: string, pythonSet: "cu126" | "cpu"): string {
   const locks = [`requirements.training-${pythonSet}.lock`, "requirements.dev.lock", "requirements.monitor.lock"];

@@ -4,13 +4,15 @@ Importing this imports torch and transformers, which takes seconds: import it wh
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Trainer, TrainerCallback
 
 from tunestack_train.evaluation import batches, summed_loss
+from tunestack_train.processes import Processes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -48,8 +50,10 @@ def evaluating(trainer: Trainer) -> Iterator[None]:
         model.train(training)
 
 
-def held_out_loss(trainer: Trainer, held_out: "Dataset", batch_size: int) -> float:
-    """Mean loss in nats for each learnt token of `held_out`, over all processes.
+def held_out_loss(
+    trainer: Trainer, held_out: "Dataset", batch_size: int, processes: Processes, give_way: Callable[[], bool]
+) -> float | None:
+    """Mean loss in nats for each learnt token of `held_out`, over all processes; None when `give_way` became true.
 
     Logits are not kept: a batch takes no more memory than one of training does.
     """
@@ -65,7 +69,9 @@ def held_out_loss(trainer: Trainer, held_out: "Dataset", batch_size: int) -> flo
 
     share = (0, 1) if whole else (args.process_index, args.world_size)
     collated = (trainer.data_collator(rows) for rows in batches(held_out, batch_size, share))
-    total = summed_loss(collated, mean_loss)
+    total = summed_loss(takewhile(lambda _: not give_way(), collated), mean_loss)
+    if processes.largest(int(give_way())):
+        return None
     if not whole and args.world_size > 1:
         total = total.to(args.device)
         torch.distributed.all_reduce(total)

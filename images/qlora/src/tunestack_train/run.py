@@ -1,40 +1,35 @@
 """A run from its settings to its adapter: prepare, train or go on, and say how it went."""
 
 import contextlib
-import errno
-import fcntl
-import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from tunestack_train import checkpoints, rehearsal
+from tunestack_train import checkpoints
 from tunestack_train.checkpoint_writer import CheckpointWriter
 from tunestack_train.data.cache import ContentCache, default_folder
-from tunestack_train.data.load import Dropped, TrainingData, load
+from tunestack_train.data.load import TrainingData
 from tunestack_train.device import choose_device, silence_progress_bars
 from tunestack_train.ending import alerts, tell_webhook
-from tunestack_train.errors import SettingsError, StopRequested, TunestackError
+from tunestack_train.errors import StopRequested, TunestackError
 from tunestack_train.estimate.check import check_fit
-from tunestack_train.evaluation import Split, best_of, hold_out
+from tunestack_train.evaluation import best_of
+from tunestack_train.inputs import Inputs
 from tunestack_train.log_threads import METRICS, AllLogs, open_logs
 from tunestack_train.logs import first_loss, read_metrics
 from tunestack_train.manifest import (
     checkpoint_step,
     complete_checkpoints,
-    make_folder,
     newest_complete,
     problems,
 )
-from tunestack_train.model import load_base, load_tokenizer, locate_model
+from tunestack_train.model import load_base
 from tunestack_train.model_card import CURVE, write_card
 from tunestack_train.out_of_memory import SmallerParts, out_of_memory_named
 from tunestack_train.plots import draw_curve
-from tunestack_train.presets import REHEARSAL_MODEL
 from tunestack_train.processes import Processes
 from tunestack_train.progress import Console, silent_console
 from tunestack_train.record import (
@@ -47,18 +42,12 @@ from tunestack_train.record import (
     write_record,
 )
 from tunestack_train.resolve import Resolved
-from tunestack_train.secret_files import read_secret
-from tunestack_train.settings import NO_EVAL_DATA, RunConfig
+from tunestack_train.run_folder import add_inputs, disk_full_named, exclusive, is_last, make_writable
 from tunestack_train.status import Failure, Status, StatusFile, UnwrittenStatus, now, saved
 from tunestack_train.stop import Interrupted, StopSignal
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from tunestack_train.data.token_set import TokenSet
     from tunestack_train.trainer import RunTrainer
-
-T = TypeVar("T")
 
 _SECONDS_FOR_LOGS: Final = 60.0
 # A preempted pod has 15 seconds, and its checkpoint took some of them.
@@ -102,10 +91,10 @@ class Run:
         self.folder = folders.checkpoints / self.config.name
         self.logs = folders.logs / self.config.name
         self.adapter = self.folder / "adapter"
-        self.cache = ContentCache(folders.cache)
         self.stop = stop
         self.processes = Processes.from_environment()
         self.console = console if self.processes.first else silent_console()
+        self.inputs = Inputs(self.config, self.folder, ContentCache(folders.cache), self.processes, self.console)
         self.metrics = self.logs / METRICS
         status_file = StatusFile if self.processes.first else UnwrittenStatus
         self.status = status_file(self.logs / "status.json", self._first_status())
@@ -133,7 +122,7 @@ class Run:
     def _prepare_train_and_report(self) -> Finished:
         self.status.start()
         try:
-            with self.processes.loss_named(), _disk_full_named(self.folder):
+            with self.processes.loss_named(), disk_full_named(self.folder):
                 finished = self._prepare_and_train()
         except Interrupted as request:
             stopped = request.as_error()
@@ -155,24 +144,24 @@ class Run:
     def _exclusive(self) -> Iterator[None]:
         """The first process holds the run's lock for all."""
         with contextlib.ExitStack() as held:
-            self.processes.by_first(lambda: held.enter_context(_exclusive(self.folder)))
+            self.processes.by_first(lambda: held.enter_context(exclusive(self.folder)))
             yield
 
     def _make_folders(self) -> None:
-        _make_folder(self.folder)
-        _make_folder(self.logs)
+        make_writable(self.folder)
+        make_writable(self.logs)
 
     def _was_finished(self) -> bool:
         if not self.adapter.is_dir() or problems(self.adapter):
             return False
-        require_same(self.folder, self.config, self._load_data())
+        require_same(self.folder, self.config, self.inputs.load_data())
         return True
 
     def _prepare_and_train(self) -> Finished:
         # The others find what the first one has prepared: its model in the folder, its tokens in the cache.
         checkpoint = self.processes.by_first(self._find_start)
-        data = self._load_data()
-        if checkpoint is None or not _is_last(checkpoint):
+        data = self.inputs.load_data()
+        if checkpoint is None or not is_last(checkpoint):
             self._train(data, checkpoint)
         self.processes.by_first(self._conclude)
         return self._finished(trained=True)
@@ -180,9 +169,9 @@ class Run:
     def _find_start(self) -> Path | None:
         """Reads the data, and finds the checkpoint to go on from."""
         say = self.console.say
-        data = self._load_data()
+        data = self.inputs.load_data()
         say(f"data: {data.rows:,} rows of {data.data_format} from {data.source}")
-        self._say_dropped(data.dropped)
+        self.inputs.say_dropped(data.dropped)
         resume = checkpoints.find_resume_point(self.folder)
         for note in resume.notes:
             say(f"note: {note}")
@@ -200,7 +189,7 @@ class Run:
                 "stopped on request within the first step, with nothing to save yet",
                 "start the same run again: it begins anew",
             )
-        if not _is_last(last):
+        if not is_last(last):
             with contextlib.suppress(OSError):  # a picture of what was done so far, where there is room for it
                 self._draw_curve(self.logs / CURVE)
             raise StopRequested(
@@ -214,28 +203,18 @@ class Run:
         if best is not None:
             self.status.update(best_eval_loss=best.eval_loss, best_step=checkpoint_step(best.checkpoint))
 
-    def _load_data(self) -> TrainingData:
-        config = self.config
-        return load(config.data, config.data_format, drop_bad_rows=config.bad_rows == "drop", cache=self.cache)
-
     def _train(self, data: TrainingData, checkpoint: Path | None) -> None:
         with out_of_memory_named(self.config):
             self._train_within_memory(data, checkpoint)
 
     def _train_within_memory(self, data: TrainingData, checkpoint: Path | None) -> None:
         config = self.config
-        model_folder = self._model_folder(data)
+        model_folder = self.inputs.model_folder(data)
         self.console.say("loading PyTorch and the training libraries")
         silence_progress_bars()
         device = choose_device(config.device, config.precision)
         self.status.update(device=device.name)
-        tokenizer = load_tokenizer(model_folder, config.model)
-        from tunestack_train.data.token_set import tokenise
-        from tunestack_train.data.tokens import choose_template
-
-        template = choose_template(tokenizer, config.chat_template)
-        tokens = self._first_then_all(lambda: tokenise(data, tokenizer, model_folder, config.max_length, self.cache))
-        self._say_data(tokens, template)
+        tokenizer, tokens = self.inputs.tokenise(data, model_folder)
         origin = Origin(data, model_folder, str(tokenizer.chat_template), device.name, self.processes.count)
         self.processes.by_first(lambda: self._record(origin))
         counts = tokens.counts
@@ -243,7 +222,8 @@ class Run:
         if predicted is not None:
             seconds = None if predicted.duration is None else predicted.duration.seconds
             self.status.update(predicted_memory_bytes=predicted.size, predicted_seconds=seconds)
-        from tunestack_train.trainer import RunTrainer, Saving, Watcher
+        from tunestack_train.trainer import RunTrainer, Saving
+        from tunestack_train.watcher import Watcher
 
         self.console.say(f"model: {config.model} on {device.name}")
         self.console.say(self._describe_batch())
@@ -255,14 +235,15 @@ class Run:
                 lambda written: self.status.update(last_checkpoint=saved(written)),
                 background=config.save_in_background,
             ),
-            add_inputs=lambda folder: _add_inputs(folder, self.folder, config),
+            add_inputs=lambda folder: add_inputs(folder, self.folder, config),
+            give_way=lambda: self.stop.requested,
         )
         trainer = RunTrainer(
             config,
             self.folder,
             load_base(model_folder, config, device, self.console.say),
             tokenizer,
-            self._split(tokens, tokenizer, model_folder),
+            self.inputs.split(tokens, tokenizer, model_folder),
             device,
             saving,
         )
@@ -290,32 +271,11 @@ class Run:
         require_same_origin(self.folder, self.config, origin)
         write_record(self.folder, self.resolved, origin)
 
-    def _first_then_all(self, work: Callable[[], T]) -> T:
-        """What is slow the first time and found ready afterwards: on another machine it may have to be done again."""
-        if self.processes.several:
-            self.processes.by_first(lambda: work() and None)
-        return work()
-
     def _describe_batch(self) -> str:
         size, accumulation = self.config.per_device_train_batch_size, self.config.gradient_accumulation_steps
         count = self.processes.count
         several = f" x {count} processes" if self.processes.several else ""
         return f"batch: {size} x {accumulation} accumulated{several} = {size * accumulation * count} sequences a step"
-
-    def _split(self, tokens: "TokenSet", tokenizer: "PreTrainedTokenizerBase", model_folder: Path) -> Split:
-        """What is trained on, and what is held out for evaluation."""
-        from tunestack_train.data.token_set import tokenise
-
-        config = self.config
-        if config.eval_data == NO_EVAL_DATA:
-            split = hold_out(tokens.dataset(), config.eval_share)
-            if split.held_out is not None:
-                self.console.say(f"evaluation: {len(split.held_out)} of {tokens.counts.examples} examples held out")
-            return split
-        data = load(config.eval_data, config.data_format, drop_bad_rows=config.bad_rows == "drop", cache=self.cache)
-        held_out = self._first_then_all(lambda: tokenise(data, tokenizer, model_folder, config.max_length, self.cache))
-        self.console.say(f"evaluation: {held_out.counts.examples} examples of {data.source}")
-        return Split(tokens.dataset(), held_out.dataset())
 
     def _let_halve(self, trainer: "RunTrainer") -> None:
         config = self.config
@@ -337,35 +297,6 @@ class Run:
         earlier = [each["per_device_train_batch_size"] for each in halvings(self.folder)]
         size = min([config.per_device_train_batch_size, *earlier])
         trainer.smaller_parts = SmallerParts(size, on_halved)
-
-    def _model_folder(self, data: TrainingData) -> Path:
-        config = self.config
-        if config.model == REHEARSAL_MODEL:
-            return self.processes.by_first(lambda: self._make_rehearsal_model(data))
-        token = read_secret("hf-token", "HF_TOKEN")
-        return self._first_then_all(lambda: locate_model(config.model, config.model_revision, token, self.console.say))
-
-    def _make_rehearsal_model(self, data: TrainingData) -> Path:
-        folder = self.folder / "model"
-        if problems(folder) or newest_complete(self.folder) is None:
-            self.console.say("making a tiny Gemma 2 and its tokenizer from the data")
-            rehearsal.make_model(folder, data.examples(), self.config.seed)
-        return folder
-
-    def _say_data(self, tokens: "TokenSet", template: str) -> None:
-        counts, dropped = tokens.counts, tokens.dropped
-        cut = f", {counts.cut} cut at {self.config.max_length}" if counts.cut else ""
-        self.console.say(
-            f"tokens: {counts.tokens:,} in {counts.examples} examples, {counts.learnt / counts.tokens:.0%} of them "
-            f"learnt{cut}; chat template: {template}"
-        )
-        self._say_dropped(dropped)
-
-    def _say_dropped(self, dropped: Dropped) -> None:
-        for row in dropped.first[:5]:
-            self.console.say(f"note: left out {row}")
-        if dropped.count > 5:
-            self.console.say(f"note: left out {dropped.count - 5} more")
 
     def _publish_adapter(self, checkpoint: Path) -> None:
         """The adapter is that of the last checkpoint, byte for byte, without what only going on needs."""
@@ -424,64 +355,3 @@ class Run:
         else:
             failure = Failure(f"{type(error).__name__}: {error}", "this is a defect of tunestack; see the run's log")
             self.status.end(state="failed", eta_seconds=None, error=failure, exit_code=1)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        make_folder(folder)
-        writable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError as error:
-        if error.errno == errno.EROFS:
-            raise checkpoints.disk_full(folder, errno.EROFS) from error
-        if not isinstance(error, PermissionError):
-            raise
-        writable = False
-    if not writable:
-        raise SettingsError(
-            f"{folder} cannot be written by user {os.getuid()}",
-            "give the folder to that user, and mount it for writing; in Docker, the volumes' content belongs to "
-            "1000:1000",
-        )
-
-
-@contextlib.contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """One process at a time may work on a run; the lock ends with the process, however that ends."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                f"the run {folder.name} is being trained by another process",
-                "follow that one (train-logs), stop it (train-stop), or give this run another name",
-            ) from None
-        yield
-
-
-@contextlib.contextmanager
-def _disk_full_named(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        refused = checkpoints.disk_error(error, folder)
-        if refused is None:
-            raise
-        raise checkpoints.disk_full(Path(error.filename or folder), refused) from error
-
-
-def _is_last(checkpoint: Path) -> bool:
-    """Whether a complete checkpoint is the one at the end of its run."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    return int(state["global_step"]) >= int(state["max_steps"])
-
-
-def _add_inputs(checkpoint: Path, run_folder: Path, config: RunConfig) -> None:
-    """What a run can be repeated from, and the model's id in place of its folder in this machine's cache."""
-    shutil.copyfile(run_folder / RUN_FILE, checkpoint / RUN_FILE)
-    if config.model == REHEARSAL_MODEL:
-        return
-    path = checkpoint / "adapter_config.json"
-    adapter = json.loads(path.read_text(encoding="utf-8"))
-    adapter["base_model_name_or_path"] = config.model
-    adapter["revision"] = config.model_revision
-    path.write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
