@@ -57,12 +57,18 @@ def test_loss_and_gradients_are_those_of_whole_logits(
     for ours, theirs in zip(given_gradients, (hidden, weight, bias), strict=True):
         expected = torch.zeros_like(theirs) if theirs.grad is None else theirs.grad
         assert torch.allclose(torch.zeros_like(expected) if ours is None else ours, expected, rtol=1e-10, atol=1e-12)
-    same(sums, cross_entropy_of_logits(logits, labels))
+    same(sums, cross_entropy_of_logits(logits, labels), ties=several_likeliest(logits.detach(), labels))
 
 
-def same(sums: LossSums, others: LossSums) -> None:
+def several_likeliest(logits: torch.Tensor, labels: torch.Tensor) -> int:
+    """Learnt tokens for which float32 cannot tell the likeliest word from the next: a small cap brings that about."""
+    first, second = logits[labels != IGNORED].float().topk(2).values.unbind(-1)
+    return int((first == second).sum())
+
+
+def same(sums: LossSums, others: LossSums, ties: int = 0) -> None:
     assert sums.tokens == others.tokens
-    assert sums.correct == others.correct
+    assert abs(sums.correct - others.correct) <= ties
     assert torch.allclose(sums.loss.float(), others.loss.float(), rtol=1e-5)
     assert torch.allclose(sums.entropy.float(), others.entropy.float(), rtol=1e-5, atol=1e-4)
 
