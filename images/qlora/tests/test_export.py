@@ -21,6 +21,7 @@ from tunestack_train.export.drift import POSITIONS, PROMPTS, compare
 from tunestack_train.export.export import MERGED_FOLDER, Exported, Request, export
 from tunestack_train.export.modelfile import modelfile
 from tunestack_train.export.source import choose_source
+from tunestack_train.gpu import host
 from tunestack_train.manifest import problems
 
 SHORT = {"max_steps": 6, "save_steps": 3, "lora_r": 8}
@@ -299,7 +300,7 @@ def test_room_is_looked_at_first(run_folder: Path, tmp_path: Path, monkeypatch: 
     assert room.bytes_on_disk(100, []) == 200
     assert room.bytes_on_disk(100, ["q8_0", "q4_0"]) == 400 + 106 + 56
     room.require_memory(counted)
-    monkeypatch.setattr(room, "_available_memory", lambda: 8 << 30)
+    monkeypatch.setattr(host, "memory", lambda: (16 << 30, 8 << 30))
     with pytest.raises(OutOfMemoryError, match=r"merging 9\.00 billion weights in bf16 takes \d+\.\d GiB of memory"):
         room.require_memory(9_000_000_000)
     monkeypatch.undo()

@@ -10,9 +10,10 @@ import torch
 from conftest import Workplace
 from tunestack_train.errors import OutOfMemoryError
 from tunestack_train.logs import read_metrics
-from tunestack_train.out_of_memory import SmallerParts, is_out_of_memory
+from tunestack_train.out_of_memory import SmallerParts, out_of_memory_named
 from tunestack_train.presets import Value
 from tunestack_train.record import halvings
+from tunestack_train.resolve import Layer, resolve
 
 # Nothing random and nothing rounded in the model, so that only the order of sums differs.
 EXACT: dict[str, Value] = {
@@ -171,5 +172,24 @@ def test_other_errors_pass(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         SmallerParts(4, lambda *_: None).run(0, {"x": torch.zeros(4)}, one_pass, lambda: None)
-    assert is_out_of_memory(MemoryError())
-    assert not is_out_of_memory(RuntimeError("shapes differ"))
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (MemoryError(), "the memory of this machine"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "this machine"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "the memory of the GPU"),
+        (RuntimeError("CUDA error: out of memory"), "the memory of the GPU"),
+    ],
+)
+def test_what_is_full_is_named(error: Exception, named: str) -> None:
+    config = resolve("full", "rehearsal", [Layer("test", {"data": "d"})]).config
+    with pytest.raises(OutOfMemoryError, match=named), out_of_memory_named(config):
+        raise error
+
+
+def test_other_failures_are_left_as_they_are() -> None:
+    config = resolve("full", "rehearsal", [Layer("test", {"data": "d"})]).config
+    with pytest.raises(RuntimeError, match="shapes differ"), out_of_memory_named(config):
+        raise RuntimeError("shapes differ")

@@ -3,9 +3,10 @@
 import contextlib
 import gc
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tunestack_train.errors import OutOfMemoryError
+from tunestack_train.gpu import is_out_of_memory
 from tunestack_train.settings import RunConfig
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 Batch = Mapping[str, Any]
 """Inputs of a forward pass: tensors whose first dimension counts the sequences."""
+
+# How PyTorch's allocator of main memory begins its complaints.
+_OF_THE_MACHINE: Final = ("can't allocate memory", "not enough memory")
 
 
 @contextlib.contextmanager
@@ -23,21 +27,11 @@ def out_of_memory_named(config: RunConfig) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        import torch
-
-        cpu = not isinstance(error, torch.OutOfMemoryError)
+        cpu = isinstance(error, MemoryError) or any(text in str(error) for text in _OF_THE_MACHINE)
         raise OutOfMemoryError(
             f"{'the memory of this machine' if cpu else 'the memory of the GPU'} is full: {error}".splitlines()[0],
             _less_memory(config),
         ) from error
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that the memory of the GPU or of this machine is full."""
-    import torch
-
-    full = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return full or "can't allocate memory" in str(error)
 
 
 class SmallerParts:

@@ -11,13 +11,13 @@ from typing import Final
 from tunestack_train.device import Device
 from tunestack_train.errors import DiskFullError, OutOfMemoryError
 from tunestack_train.export.gguf_files import QUANTISATIONS
+from tunestack_train.gpu import host
 
 _RESERVE_BYTES: Final = 64 << 20
 # What loading a model and comparing its distributions takes beside its weights: PyTorch itself, the tensors of one
 # layer, and two tables of log-probabilities.
 _BESIDE_WEIGHTS: Final = 1.2
 _LIBRARIES_BYTES: Final = 1500 << 20
-_CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 def count_parameters(folder: Path) -> int:
@@ -52,8 +52,8 @@ def require_disk(folder: Path, needed: int) -> None:
 def require_memory(parameters: int) -> None:
     """Raises OutOfMemoryError unless the model fits into memory in bf16, as merging needs it."""
     needed = int(parameters * 2 * _BESIDE_WEIGHTS) + _LIBRARIES_BYTES
-    available = _available_memory()
-    if available is not None and available < needed:
+    _, available = host.memory()
+    if available < needed:
         raise OutOfMemoryError(
             f"merging {parameters / 1e9:.2f} billion weights in bf16 takes {needed / 2**30:.1f} GiB of memory, and "
             f"{available / 2**30:.1f} GiB are available",
@@ -70,27 +70,6 @@ def place(device: Device, parameters: int) -> Device:
 
     free, _ = torch.cuda.mem_get_info(device.index)
     return device if free > parameters * 2 * _BESIDE_WEIGHTS else Device("cpu", "CPU (the GPU is too small)", None)
-
-
-def _available_memory() -> int | None:
-    """Bytes that this process may still take: of the machine, and of its container where that is limited."""
-    candidates: list[int] = []
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        candidates += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
-    except OSError:
-        pass  # no Linux
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            most = (_CGROUP / limit).read_text(encoding="utf-8").strip()
-            if most != "max":
-                candidates.append(int(most) - int((_CGROUP / used).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            continue  # the other version of control groups
-    return min(candidates, default=None)
 
 
 def _header(file: Path) -> dict[str, dict[str, list[int]]]:
