@@ -143,7 +143,7 @@ def test_a_dry_run_as_json(data: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_folders_that_cannot_be_written_are_named(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tunestack_train.run.os.access", lambda path, mode: False)
+    monkeypatch.setattr("tunestack_train.run_folder.os.access", lambda path, mode: False)
     code, _, err = command("--preset=rehearsal", f"--data={data}", capsys=capsys)
     assert code == 2
     assert f"{tmp_path}/checkpoints/my-run cannot be written by user" in err

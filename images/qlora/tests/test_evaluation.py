@@ -175,11 +175,11 @@ def test_the_loss_is_that_of_the_adapter_on_what_was_held_out(workplace: Workpla
 def test_the_time_of_an_evaluation_counts_neither_for_speed_nor_for_what_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tunestack_train import trainer
+    from tunestack_train import watcher
 
     clock = iter([0.0, 0.0, 10.0, 60.0, 60.0])
-    monkeypatch.setattr(trainer.time, "monotonic", lambda: next(clock))
-    pace = trainer.Pace()
+    monkeypatch.setattr(watcher.time, "monotonic", lambda: next(clock))
+    pace = watcher.Pace()
     pace.start(0)
     assert pace.interval(1000.0) == 100  # ten seconds
     pace.leave_out(40.0)

@@ -110,14 +110,14 @@ def test_tensorboard(serve: Callable[[Pages], int], tmp_path: Path, body: str, c
 
 @pytest.mark.parametrize(
     ("age", "dropped", "code", "line"),
-    [(14, 0, 0, "newest sample is 14"), (14, 3, 0, "3 samples could not be written"), (16, 0, 1, "is 16")],
+    [(100, 0, 0, "newest sample is 1.7m"), (100, 3, 0, "3 samples could not be written"), (160, 0, 1, "is 2.7m")],
 )
 def test_gpu_monitor(
     serve: Callable[[Pages], int], tmp_path: Path, age: float, dropped: int, code: int, line: str
 ) -> None:
     page = (
         f"tunestack_monitor_last_sample_timestamp_seconds {time.time() - age}\n"
-        f"tunestack_monitor_interval_seconds 5.0\ntunestack_monitor_dropped_samples_total {dropped}\n"
+        f"tunestack_monitor_interval_seconds 50.0\ntunestack_monitor_dropped_samples_total {dropped}\n"
     )
     answer = ask(tmp_path, "gpu-monitor", serve(lambda *_: (200, page)))
     assert answer[0] == code

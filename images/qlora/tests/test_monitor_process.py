@@ -385,7 +385,7 @@ def test_a_training_process_that_can_be_seen_is_measured(tmp_path: Path) -> None
             (sample,), _ = once(tmp_path / "logs", {"LD_LIBRARY_PATH": str(tmp_path)})
         finally:
             training.kill()
-    processes = sample["processes"]
-    assert isinstance(processes, list)
-    assert [process["pid"] for process in processes] == [training.pid]
-    assert processes[0]["memory_bytes"] > 1 << 20
+    assert isinstance(sample["processes"], list)
+    # Other tests may train meanwhile.
+    (memory,) = (process["memory_bytes"] for process in sample["processes"] if process["pid"] == training.pid)
+    assert memory > 1 << 20
