@@ -29,6 +29,7 @@ export interface GcpVmOutputs extends CommonOutputs {
     readonly zones: readonly string[];
     /** Managed group of the one VM; secrets and disks begin with its name. */
     readonly group: string;
+    readonly provisioning: "spot" | "standard";
     /** Holds snapshots, the plan and `status/vm.json`, in which the VM tells how it is. */
     readonly bucket: string;
   };

@@ -1,7 +1,9 @@
 import { z } from "zod";
 import { chalk } from "zx";
-import type { ServiceOutput, StackOutputs } from "../../stacks/outputs.ts";
+import type { GcpVmOutputs, ServiceOutput, StackOutputs } from "../../stacks/outputs.ts";
 import { formatBytes, formatDuration } from "../../stacks/settings/units.ts";
+import { costText, type RunCost, runCost } from "./gcloud/run-cost.ts";
+import { readVmStatus } from "./gcloud/vm.ts";
 import { progressLine, type RunStatus, readRunStatus } from "./run-status.ts";
 import { formatTable } from "./table.ts";
 import type { ContainerState, Workloads } from "./workloads.ts";
@@ -17,6 +19,8 @@ export interface Overview {
   readonly device: DeviceSample | undefined;
   readonly backup: BackupStatus | undefined;
   readonly disk: { readonly freeBytes: number } | undefined;
+  /** What is rented for it; undefined on machines of one's own. */
+  readonly cost: RunCost | undefined;
 }
 
 const deviceSampleSchema = z.object({
@@ -46,6 +50,7 @@ export async function readOverview(workloads: Workloads, outputs: StackOutputs):
   const { run } = outputs;
   const reader =
     services.find(({ name, state }) => name === "gpu-monitor" && state.exists)?.container ?? run?.container;
+  const status = run === undefined ? undefined : await readRunStatus(workloads, run.container, run.name);
   return {
     stack: outputs.stack,
     services,
@@ -56,11 +61,12 @@ export async function readOverview(workloads: Workloads, outputs: StackOutputs):
         : {
             name: run.name,
             container: await workloads.state(run.container),
-            status: await readRunStatus(workloads, run.container, run.name),
+            status,
           },
     device: await readDevice(workloads, services),
     backup: reader === undefined ? undefined : await readBackup(workloads, reader),
     disk: await readDisk(workloads, services),
+    cost: outputs.target === "gcp-vm" ? await readCost(outputs, status) : undefined,
   };
 }
 
@@ -75,6 +81,11 @@ async function readDevice(workloads: Workloads, services: Overview["services"]):
 async function readBackup(workloads: Workloads, container: string): Promise<BackupStatus | undefined> {
   const text = await workloads.readFile(container, "/logs/backup_status.json");
   return text === undefined ? undefined : parsed(backupStatusSchema, text);
+}
+
+async function readCost(outputs: GcpVmOutputs, status: RunStatus | undefined): Promise<RunCost | undefined> {
+  const vm = await readVmStatus(outputs);
+  return vm === undefined ? undefined : runCost(outputs, vm, status);
 }
 
 /** Room on the disk that holds the volumes. */
@@ -139,11 +150,12 @@ function runLines({ run }: Overview): readonly string[] {
   ];
 }
 
-function factLines({ device, backup, disk }: Overview): readonly string[] {
+function factLines({ device, backup, disk, cost }: Overview): readonly string[] {
   return [
     ...(device === undefined ? [] : [`device      ${deviceText(device)}`]),
     ...(backup === undefined ? [] : [`backup      ${backupText(backup)}`]),
     ...(disk === undefined ? [] : [`disk        ${formatBytes(disk.freeBytes)} free`]),
+    ...(cost === undefined ? [] : [`cost        ${costText(cost)}`]),
   ];
 }
 

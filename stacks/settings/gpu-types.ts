@@ -8,26 +8,91 @@ export interface GpuType {
   readonly machineType: string;
   /** Google's name of the accelerator, where it is attached to the machine; undefined where the machine type brings it. */
   readonly accelerator: string | undefined;
+  /** Zones that are known to have it. */
+  readonly zones: readonly string[];
+  /** How Compute Engine calls the quota for it: `NVIDIA_L4_GPUS`, with `PREEMPTIBLE_` before it for spot. */
+  readonly quota: string;
   /** One GPU of this kind cannot be had at the standard price. */
   readonly spotOnly: boolean;
 }
 
 // Machine types: https://cloud.google.com/compute/docs/accelerator-optimized-machines and
-// https://cloud.google.com/compute/docs/gpus (read 2026-11-24).
+// https://cloud.google.com/compute/docs/gpus (read 2026-11-24). Zones, as far as their region has a price below: T4 and L4
+// from gcloud's own listing in https://github.com/Cyclenerd/google-cloud-pricing-cost-calculator (tools/, 2023-05-02),
+// A100 and H100 from https://github.com/skypilot-org/skypilot-catalog (catalogs/v8/gcp/vms.csv, commit 006059e); Google
+// adds zones, so what is missing here may be there: npm run doctor asks Google itself.
 export const GPU_TYPES = {
   T4: {
     memoryGiB: 16,
     computeCapability: 7.5,
     machineType: "n1-standard-8",
     accelerator: "nvidia-tesla-t4",
+    quota: "NVIDIA_T4_GPUS",
+    zones: [
+      "asia-southeast1-a",
+      "asia-southeast1-b",
+      "asia-southeast1-c",
+      "europe-west4-a",
+      "europe-west4-b",
+      "europe-west4-c",
+      "us-central1-a",
+      "us-central1-b",
+      "us-central1-c",
+      "us-central1-f",
+      "us-east1-a",
+      "us-east1-c",
+      "us-east1-d",
+      "us-east4-a",
+      "us-east4-b",
+      "us-east4-c",
+      "us-west1-a",
+      "us-west1-b",
+      "us-west4-a",
+      "us-west4-b",
+    ],
     spotOnly: false,
   },
-  L4: { memoryGiB: 24, computeCapability: 8.9, machineType: "g2-standard-8", accelerator: undefined, spotOnly: false },
+  L4: {
+    memoryGiB: 24,
+    computeCapability: 8.9,
+    machineType: "g2-standard-8",
+    accelerator: undefined,
+    quota: "NVIDIA_L4_GPUS",
+    zones: [
+      "asia-southeast1-b",
+      "europe-west4-a",
+      "europe-west4-b",
+      "europe-west4-c",
+      "us-central1-a",
+      "us-central1-b",
+      "us-central1-c",
+      "us-east1-b",
+      "us-east1-d",
+      "us-east4-a",
+      "us-west1-a",
+      "us-west1-b",
+    ],
+    spotOnly: false,
+  },
   "A100-40": {
     memoryGiB: 40,
     computeCapability: 8.0,
     machineType: "a2-highgpu-1g",
     accelerator: undefined,
+    quota: "NVIDIA_A100_GPUS",
+    zones: [
+      "asia-southeast1-b",
+      "asia-southeast1-c",
+      "europe-west4-a",
+      "europe-west4-b",
+      "us-central1-a",
+      "us-central1-b",
+      "us-central1-c",
+      "us-central1-f",
+      "us-east1-b",
+      "us-west1-b",
+      "us-west4-b",
+    ],
     spotOnly: false,
   },
   "A100-80": {
@@ -35,9 +100,34 @@ export const GPU_TYPES = {
     computeCapability: 8.0,
     machineType: "a2-ultragpu-1g",
     accelerator: undefined,
+    quota: "NVIDIA_A100_80GB_GPUS",
+    zones: ["asia-southeast1-c", "europe-west4-a", "us-central1-a", "us-central1-c", "us-east4-c", "us-east5-b"],
     spotOnly: false,
   },
-  H100: { memoryGiB: 80, computeCapability: 9.0, machineType: "a3-highgpu-1g", accelerator: undefined, spotOnly: true },
+  H100: {
+    memoryGiB: 80,
+    computeCapability: 9.0,
+    machineType: "a3-highgpu-1g",
+    accelerator: undefined,
+    quota: "NVIDIA_H100_GPUS",
+    zones: [
+      "asia-southeast1-b",
+      "asia-southeast1-c",
+      "europe-west4-b",
+      "europe-west4-c",
+      "us-central1-a",
+      "us-central1-b",
+      "us-central1-c",
+      "us-east4-a",
+      "us-east4-b",
+      "us-east4-c",
+      "us-east5-a",
+      "us-west1-a",
+      "us-west1-b",
+      "us-west4-a",
+    ],
+    spotOnly: true,
+  },
 } as const satisfies Readonly<Record<string, GpuType>>;
 
 export type GpuTypeName = keyof typeof GPU_TYPES;

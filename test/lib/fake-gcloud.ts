@@ -59,6 +59,7 @@ export const CLOUD_STACK: Pick<GcpVmOutputs, "target" | "stack" | "cloud"> = {
     region: "us-central1",
     zones: ["us-central1-a", "us-central1-b"],
     group: "tunestack-prod",
+    provisioning: "spot",
     bucket: "team-ml-tunestack-prod",
   },
 };

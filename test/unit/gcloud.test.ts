@@ -5,9 +5,12 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { EXIT, UserError } from "../../scripts/lib/errors.ts";
 import { explainKnownGcloud, quotaRemedy } from "../../scripts/lib/gcloud/errors.ts";
 import { gcloud } from "../../scripts/lib/gcloud/gcloud.ts";
+import { costText, runCost } from "../../scripts/lib/gcloud/run-cost.ts";
 import { awaitPlan, findVm } from "../../scripts/lib/gcloud/vm.ts";
 import { tunnelArguments } from "../../scripts/lib/gcloud/vm-tunnel.ts";
 import { openVm } from "../../scripts/lib/gcloud/vm-workloads.ts";
+import { machinePrice, regionOf } from "../../stacks/settings/gcp-prices.ts";
+import { GPU_TYPES } from "../../stacks/settings/gpu-types.ts";
 import { CLOUD_STACK, FakeGcloud, fakeEngine, NO_VM, ONE_VM, PLAN, vmStatus } from "../lib/fake-gcloud.ts";
 import { freePorts } from "../lib/ports.ts";
 
@@ -240,4 +243,40 @@ describe("the tunnel", () => {
     expect(message).toContain("no training step for the time of gcp.idleShutdown");
     expect(message).toContain("--stack prod brings it back");
   });
+});
+
+describe("what a run costs", () => {
+  const VM = { machineType: "g2-standard-8" };
+
+  test("is its price by the hour, and its steps at the speed that was measured", () => {
+    // 100 of 400 steps are done; 300 steps take 3 hours, so that all of them take 4.
+    const cost = runCost(CLOUD_STACK, VM, { step: 100, max_steps: 400, eta_seconds: 3 * 3600 });
+    expect(cost.left).toBeCloseTo(3 * 0.4799, 6);
+    expect(cost.whole).toBeCloseTo(4 * 0.4799, 6);
+    expect(costText(cost)).toBe(
+      "$0.48 an hour on spot (standard $0.85; g2-standard-8, list price of 2026-07-30); the run $1.92 at this speed, $1.44 of it to go",
+    );
+    const standard = { ...CLOUD_STACK, cloud: { ...CLOUD_STACK.cloud, provisioning: "standard" as const } };
+    expect(costText(runCost(standard, VM, undefined))).toBe(
+      "$0.85 an hour on standard (spot $0.48; g2-standard-8, list price of 2026-07-30)",
+    );
+  });
+
+  test("is not told where there is no price, nor of a run that has no speed yet", () => {
+    expect(costText(runCost(CLOUD_STACK, { machineType: "n1-standard-8" }, undefined))).toBe(
+      "price of n1-standard-8 not known",
+    );
+    expect(runCost(CLOUD_STACK, VM, { step: 0, max_steps: 10, eta_seconds: null }).left).toBeUndefined();
+    expect(runCost(CLOUD_STACK, VM, { step: 10, max_steps: 10, eta_seconds: 0 }).whole).toBeUndefined();
+  });
+});
+
+test("every kind of GPU has its machine's price in each region of its zones, or is known to have none", () => {
+  const without = Object.entries(GPU_TYPES).flatMap(([name, { machineType, accelerator, zones }]) =>
+    zones.flatMap((zone) => (machinePrice(machineType, regionOf(zone), accelerator) === undefined ? [name] : [])),
+  );
+  expect([...new Set(without)]).toEqual(["T4"]);
+  for (const { machineType, zones } of Object.values(GPU_TYPES)) {
+    for (const zone of zones) expect(machinePrice(machineType, regionOf(zone), undefined)?.spot).toBeGreaterThan(0);
+  }
 });

@@ -181,15 +181,63 @@ describe("the comment", () => {
 });
 
 describe("cost", () => {
-  test("of one's own machines is nothing, of what has no price not known", () => {
-    expect(costOf(readChanges(recorded("change")))).toBe(0);
-    expect(costOf([{ type: "gcp:serviceaccount/account:Account" }])).toBe(0);
-    expect(costOf([{ type: "gcp:compute/instance:Instance" }])).toBeUndefined();
+  const base = { before: undefined, retainOnDelete: false, protect: false };
+  const created = (name: string, type: string, inputs: object) => ({
+    ...base,
+    name,
+    type,
+    inputs: { ...inputs },
+    operation: "create" as const,
+  });
+  const template = (machineType: string, more: object = {}) =>
+    created("vm", "gcp:compute/instanceTemplate:InstanceTemplate", {
+      region: "us-central1",
+      machineType,
+      disks: [{ diskSizeGb: 73 }],
+      scheduling: { provisioningModel: "SPOT" },
+      ...more,
+    });
+  const disk = created("data", "gcp:compute/disk:Disk", { zone: "us-central1-a", size: 730 });
+
+  test("of one's own machines is nothing", () => {
+    expect(costLine(readChanges(recorded("change")))).toBe("no rented machines");
+    expect(costOf([created("a", "gcp:serviceaccount/account:Account", {})]).standard).toBe(0);
   });
 
-  test("before and after are told apart", () => {
-    const base = { name: "vm", inputs: {}, before: undefined, retainOnDelete: false, protect: false };
-    const vm = { ...base, type: "gcp:compute/instance:Instance", operation: "create" as const };
-    expect(costLine([vm])).toBe("$0.00 an hour before, price not known after");
+  test("is the machine's with its disks, as declared, on spot and at the standard price", () => {
+    // 73 GiB for 0.10 a month are a cent an hour.
+    expect(costOf([template("g2-standard-8"), disk])).toEqual({
+      asDeclared: expect.closeTo(0.4799 + 0.01 + 0.1, 6),
+      spot: expect.closeTo(0.4799 + 0.01 + 0.1, 6),
+      standard: expect.closeTo(0.8536 + 0.01 + 0.1, 6),
+      unpriced: [],
+    });
+    const standard = template("g2-standard-8", { scheduling: { provisioningModel: "STANDARD" } });
+    expect(costOf([standard]).asDeclared).toBeCloseTo(0.8636, 6);
+  });
+
+  test("before and after are told apart, by what was declared then and is now", () => {
+    const larger = {
+      ...template("a2-highgpu-1g"),
+      operation: "update" as const,
+      before: template("g2-standard-8").inputs,
+    };
+    expect(costLine([larger, disk])).toBe(
+      "$0.49 an hour before, $2.04 after (on spot $2.04, standard $3.78); list prices of 2026-07-30, storage by the gigabyte and traffic apart",
+    );
+  });
+
+  test("of what has no price is never guessed", () => {
+    const attached = template("n1-standard-8", { guestAccelerators: [{ type: "nvidia-tesla-t4", count: 1 }] });
+    for (const resource of [
+      attached,
+      template("g2-standard-8", { region: "africa-south1" }),
+      created("vm", "gcp:compute/instance:Instance", {}),
+      created("vm", "gcp:container/nodePool:NodePool", {}),
+    ])
+      expect(costOf([resource])).toMatchObject({ standard: 0, unpriced: ["vm"] });
+    expect(costLine([attached])).toContain("$0.00 an hour before, price not known after");
+    expect(costLine([attached, disk])).toContain("more than $0.10 after");
+    expect(costLine([attached])).toContain("price not known: vm");
   });
 });

@@ -1,29 +1,117 @@
 import type { PreviewedResource } from "../../../policy/types.ts";
+import { isTree, treesIn } from "../../../policy/values.ts";
+import {
+  diskPrice,
+  type HourlyPrice,
+  machinePrice,
+  NAT_GATEWAY,
+  PRICE_SOURCE,
+  regionOf,
+} from "../../../stacks/settings/gcp-prices.ts";
 
-/** Packages whose resources are on one's own machines. */
-const OWN_MACHINES = new Set(["docker", "docker-build", "pulumi", "tunestack"]);
+/** What resources cost by the hour, in US dollars. Storage by the gigabyte and traffic come on top. */
+export interface HourlyCost extends HourlyPrice {
+  /** As they are declared: each machine on spot or at the standard price. */
+  readonly asDeclared: number;
+  /** Names of what is rented and whose price is not known. */
+  readonly unpriced: readonly string[];
+}
 
-/** Types that are paid for by the hour, as long as they are there. */
-const RENTED =
-  /^(gcp:compute\/(instance|instanceTemplate|regionInstanceTemplate|instanceGroupManager|regionInstanceGroupManager|disk|regionDisk|routerNat):|gcp:container\/(cluster|nodePool):|gcp:storage\/bucket:|gcp:artifactregistry\/repository:|gcp:colab\/)/;
+type Priced = Pick<PreviewedResource, "name" | "type" | "inputs">;
 
-/**
- * What resources cost by the hour, in US dollars.
- * @returns 0 where nothing is rented, undefined where something is whose price is not known.
- */
-export function costOf(resources: readonly Pick<PreviewedResource, "type">[]): number | undefined {
-  const known = resources.every(({ type }) => OWN_MACHINES.has(type.split(":")[0] ?? type) || !RENTED.test(type));
-  return known ? 0 : undefined;
+const FREE: HourlyCost = { asDeclared: 0, spot: 0, standard: 0, unpriced: [] };
+
+/** Types that are paid for by the hour and have no price here. */
+const WITHOUT_PRICE =
+  /^gcp:(compute\/(instance|regionInstanceTemplate|instanceGroupManager|regionDisk):|container\/(cluster|nodePool):|colab\/runtime:|filestore\/|sql\/|tpu\/)/;
+
+/** What resources cost by the hour, together. */
+export function costOf(resources: readonly Priced[]): HourlyCost {
+  return resources.map(resourceCost).reduce(
+    (sum, one) => ({
+      asDeclared: sum.asDeclared + one.asDeclared,
+      spot: sum.spot + one.spot,
+      standard: sum.standard + one.standard,
+      unpriced: [...sum.unpriced, ...one.unpriced],
+    }),
+    FREE,
+  );
+}
+
+function resourceCost(resource: Priced): HourlyCost {
+  const { name, type, inputs } = resource;
+  switch (type) {
+    // Its group has one machine; the group itself costs nothing.
+    case "gcp:compute/instanceTemplate:InstanceTemplate":
+      return machineCost(name, inputs);
+    case "gcp:compute/disk:Disk":
+      return fixed(name, diskPrice(Number(inputs.size), regionOf(String(inputs.zone))));
+    case "gcp:compute/routerNat:RouterNat":
+      return fixed(name, NAT_GATEWAY);
+    default:
+      return WITHOUT_PRICE.test(type) ? fixed(name, undefined) : FREE;
+  }
+}
+
+function machineCost(name: string, inputs: Priced["inputs"]): HourlyCost {
+  const region = String(inputs.region);
+  const attached = treesIn(inputs.guestAccelerators)[0]?.type;
+  const machine = machinePrice(
+    String(inputs.machineType),
+    region,
+    attached === undefined ? undefined : String(attached),
+  );
+  const disks = treesIn(inputs.disks).reduce<number | undefined>((sum, { diskSizeGb }) => {
+    const price = diskPrice(Number(diskSizeGb), region);
+    return sum === undefined || price === undefined ? undefined : sum + price;
+  }, 0);
+  if (machine === undefined || disks === undefined) return fixed(name, undefined);
+  const { scheduling } = inputs;
+  const onSpot = isTree(scheduling) && scheduling.provisioningModel === "SPOT";
+  const [spot, standard] = [machine.spot + disks, machine.standard + disks];
+  return { asDeclared: onSpot ? spot : standard, spot, standard, unpriced: [] };
+}
+
+function fixed(name: string, price: number | undefined): HourlyCost {
+  if (price === undefined || Number.isNaN(price)) return { ...FREE, unpriced: [name] };
+  return { asDeclared: price, spot: price, standard: price, unpriced: [] };
+}
+
+export interface CostChange {
+  readonly before: HourlyCost;
+  readonly after: HourlyCost;
+}
+
+/** The cost of what is there before an update, by what it was declared with, and of what is there after it. */
+export function costChange(resources: readonly PreviewedResource[]): CostChange {
+  const before = resources.filter(({ operation }) => operation !== "create");
+  return {
+    before: costOf(before.map((resource) => ({ ...resource, inputs: resource.before ?? resource.inputs }))),
+    after: costOf(resources.filter(({ operation }) => operation !== "delete")),
+  };
 }
 
 /** The cost before and after an update, in a line. */
 export function costLine(resources: readonly PreviewedResource[]): string {
-  const before = costOf(resources.filter(({ operation }) => operation !== "create"));
-  const after = costOf(resources.filter(({ operation }) => operation !== "delete"));
-  if (before === 0 && after === 0) return "no rented machines";
-  return `${dollars(before)} an hour before, ${dollars(after)} after`;
+  const { before, after } = costChange(resources);
+  if (isNothing(before) && isNothing(after)) return "no rented machines";
+  const kinds = isNothing(after)
+    ? ""
+    : ` (on spot ${dollars(after, after.spot)}, standard ${dollars(after, after.standard)})`;
+  const missing = [...new Set([...before.unpriced, ...after.unpriced])];
+  return [
+    `${dollars(before, before.asDeclared)} an hour before, ${dollars(after, after.asDeclared)} after${kinds}`,
+    `list prices of ${PRICE_SOURCE.date}, storage by the gigabyte and traffic apart`,
+    ...(missing.length === 0 ? [] : [`price not known: ${missing.join(", ")}`]),
+  ].join("; ");
 }
 
-function dollars(cost: number | undefined): string {
-  return cost === undefined ? "price not known" : `$${cost.toFixed(2)}`;
+function isNothing({ standard, unpriced }: HourlyCost): boolean {
+  return standard === 0 && unpriced.length === 0;
+}
+
+/** What is not known comes on top of what is. */
+function dollars({ unpriced }: HourlyCost, cost: number): string {
+  if (unpriced.length === 0) return `$${cost.toFixed(2)}`;
+  return cost === 0 ? "price not known" : `more than $${cost.toFixed(2)}`;
 }

@@ -1,8 +1,9 @@
 import { storeKind } from "../../../policy/stores.ts";
 import type { Violation } from "../../../policy/types.ts";
+import { PRICE_SOURCE } from "../../../stacks/settings/gcp-prices.ts";
 import type { PropertyChange, ResourceChange } from "./changes.ts";
 import { type Consequence, consequenceOf, type LiveRun } from "./consequences.ts";
-import { costLine, costOf } from "./cost.ts";
+import { costChange, costLine } from "./cost.ts";
 
 /** What came of the preview of one stack. */
 export type StackPreview = FinishedPreview | FailedPreview;
@@ -74,11 +75,7 @@ export function asJson(previews: readonly StackPreview[]): object {
       counts: countsOf(preview),
       changes: changesOf(preview),
       live_run: live ?? null,
-      cost_per_hour: {
-        before: costOf(resources.filter(({ operation }) => operation !== "create")) ?? null,
-        after: costOf(resources.filter(({ operation }) => operation !== "delete")) ?? null,
-        currency: "USD",
-      },
+      cost_per_hour: { ...costChange(resources), currency: "USD", prices_of: PRICE_SOURCE.date },
       violations,
     };
   });

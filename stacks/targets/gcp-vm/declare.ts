@@ -44,6 +44,7 @@ export async function declareGcpVmStack(inputs: InputsOf<"gcp-vm">, plan: Plan):
       region: names.region,
       zones: settings.gcp.zones,
       group: names.prefix,
+      provisioning: settings.gcp.provisioning,
       bucket: names.bucket,
     },
   };

@@ -1,0 +1,110 @@
+import { GPU_TYPES } from "./gpu-types.ts";
+
+/** What something costs by the hour, in US dollars, on spot and at the standard price. */
+export interface HourlyPrice {
+  readonly spot: number;
+  readonly standard: number;
+}
+
+/**
+ * Where the prices are from: Google's Cloud Billing catalogue, as the project names here read it on that day. Without
+ * taxes and discounts; spot prices change from month to month.
+ */
+export const PRICE_SOURCE = {
+  document: "https://github.com/Cyclenerd/google-cloud-pricing-cost-calculator (pricing.yml, commit fd66b26)",
+  date: "2026-07-30",
+} as const;
+
+type Regions = Readonly<Partial<Record<string, HourlyPrice>>>;
+
+/** Machines with the GPU that comes with them, and the local SSD that Google adds to A2 Ultra and A3. */
+const MACHINES: Readonly<Partial<Record<string, Regions>>> = {
+  "n1-standard-8": {
+    "us-central1": { standard: 0.38, spot: 0.134 },
+    "us-east1": { standard: 0.38, spot: 0.134 },
+    "us-east4": { standard: 0.428, spot: 0.1095 },
+    "us-west1": { standard: 0.38, spot: 0.134 },
+    "us-west4": { standard: 0.428, spot: 0.1215 },
+    "europe-west4": { standard: 0.4183, spot: 0.2431 },
+    "asia-southeast1": { standard: 0.4688, spot: 0.0939 },
+  },
+  "g2-standard-8": {
+    "us-central1": { standard: 0.8536, spot: 0.4799 },
+    "us-east1": { standard: 0.8536, spot: 0.4799 },
+    "us-east4": { standard: 0.8508, spot: 0.3751 },
+    "us-west1": { standard: 0.8536, spot: 0.4799 },
+    "europe-west4": { standard: 0.8972, spot: 0.4708 },
+    "asia-southeast1": { standard: 1.0531, spot: 0.6319 },
+  },
+  "a2-highgpu-1g": {
+    "us-central1": { standard: 3.6734, spot: 1.928 },
+    "us-east1": { standard: 3.6734, spot: 1.928 },
+    "us-west1": { standard: 3.6734, spot: 1.928 },
+    "us-west4": { standard: 3.9344, spot: 1.8168 },
+    "europe-west4": { standard: 3.748, spot: 1.6928 },
+    "asia-southeast1": { standard: 4.0138, spot: 2.4083 },
+  },
+  "a2-ultragpu-1g": {
+    "us-central1": { standard: 5.0688, spot: 2.7595 },
+    "us-east4": { standard: 5.7077, spot: 2.3673 },
+    "us-east5": { standard: 5.5649, spot: 1.7778 },
+    "europe-west4": { standard: 5.5809, spot: 2.9452 },
+    "asia-southeast1": { standard: 6.2477, spot: 3.2487 },
+  },
+  "a3-highgpu-1g": {
+    "us-central1": { standard: 11.0612, spot: 6.3262 },
+    "us-east4": { standard: 11.0695, spot: 4.5401 },
+    "us-east5": { standard: 12.4479, spot: 4.6598 },
+    "us-west1": { standard: 11.0612, spot: 6.3262 },
+    "us-west4": { standard: 12.4561, spot: 4.6595 },
+    "europe-west4": { standard: 14.0676, spot: 5.5148 },
+    "asia-southeast1": { standard: 14.2848, spot: 6.4023 },
+  },
+};
+
+/** Balanced persistent disks, a GiB for a month. */
+const DISK_GIB_MONTH: Readonly<Partial<Record<string, number>>> = {
+  "us-central1": 0.1,
+  "us-east1": 0.1,
+  "us-east4": 0.11,
+  "us-east5": 0.1,
+  "us-west1": 0.1,
+  "us-west4": 0.11,
+  "europe-west4": 0.11,
+  "asia-southeast1": 0.11,
+};
+
+/** Google counts 730 hours to a month. */
+const HOURS_A_MONTH = 730;
+
+/** A gateway that serves one VM: the document's price is that of 32 VMs and more, 0.0448. */
+export const NAT_GATEWAY: number = 0.0448 / 32;
+
+/**
+ * A machine with its GPU, by the hour.
+ * @param accelerator Google's name of a GPU that is attached; undefined where the machine type brings it, or has none.
+ * @returns undefined where the price is not known, as that of every attached GPU: the document has none of nvidia-tesla-t4.
+ */
+export function machinePrice(
+  machineType: string,
+  region: string,
+  accelerator: string | undefined,
+): HourlyPrice | undefined {
+  return accelerator === undefined ? MACHINES[machineType]?.[region] : undefined;
+}
+
+/** A balanced persistent disk by the hour; undefined where the price is not known. */
+export function diskPrice(gibibytes: number, region: string): number | undefined {
+  const month = DISK_GIB_MONTH[region];
+  return month === undefined ? undefined : (gibibytes * month) / HOURS_A_MONTH;
+}
+
+/** The GPU that comes attached to a machine type of the table; undefined where it is part of the machine. */
+export function attachedTo(machineType: string): string | undefined {
+  return Object.values(GPU_TYPES).find((gpu) => gpu.machineType === machineType)?.accelerator;
+}
+
+/** Region of a zone. */
+export function regionOf(zone: string): string {
+  return zone.replace(/-[a-z]+\d*$/, "");
+}
