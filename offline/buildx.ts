@@ -11,8 +11,6 @@ export interface Buildx {
   readonly origin: "present" | "built";
 }
 
-const program = "docker-buildx";
-
 /** Where Docker's programs look for plugins of its command line, apart from the configuration folder. */
 const systemFolders = [
   "/usr/local/lib/docker/cli-plugins",
@@ -31,8 +29,9 @@ async function extraFolders(config: string): Promise<readonly string[]> {
   }
 }
 
-/** The buildx that Docker's programs find with the given configuration folder. */
-export async function findBuildx(
+/** The plugin that Docker's programs find with the given configuration folder. */
+export async function findDockerPlugin(
+  program: "docker-buildx" | "docker-compose",
   config: string,
   system: readonly string[] = systemFolders,
 ): Promise<string | undefined> {
@@ -40,6 +39,12 @@ export async function findBuildx(
     if (await exists(join(folder, program))) return join(folder, program);
   }
   return undefined;
+}
+
+/** The person's own configuration folder of Docker; `own` is the project's. */
+export function personalConfig(own: string, environment: NodeJS.ProcessEnv): string {
+  const named = environment.DOCKER_CONFIG;
+  return !named || named === own ? join(environment.HOME ?? homedir(), ".docker") : named;
 }
 
 async function linkTo(target: string, path: string): Promise<void> {
@@ -66,11 +71,10 @@ export async function provideBuildx(
   { own, recipe, build, system = systemFolders }: BuildxPlace,
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<Buildx> {
-  const named = environment.DOCKER_CONFIG;
-  const config = !named || named === own ? join(environment.HOME ?? homedir(), ".docker") : named;
-  const found = await findBuildx(config, system);
+  const config = personalConfig(own, environment);
+  const found = await findDockerPlugin("docker-buildx", config, system);
   if (found !== undefined) return { path: found, dockerConfig: undefined, origin: "present" };
-  const path = join(own, "cli-plugins", program);
+  const path = join(own, "cli-plugins", "docker-buildx");
   const present = await isCurrent(path, recipe);
   await mkdir(join(own, "cli-plugins"), { recursive: true, mode: 0o700 });
   if (!present) {

@@ -12,6 +12,7 @@ export const versions = {
   gcpPlugin: "9.37.0",
   kubernetesPlugin: "4.34.2",
   buildx: "0.35.0",
+  compose: "2.40.3",
   kubernetes: "1.35.4",
   kwok: "0.7.0",
   /** The Go toolchain that is fetched where there is none. */
@@ -96,5 +97,14 @@ export const goRecipes = {
     programs: { kwok: "sigs.k8s.io/kwok/cmd/kwok" },
     variables: {},
     packages: 1000,
+  },
+  compose: {
+    what: "compose",
+    title: "Docker Compose",
+    version: versions.compose,
+    module: join(offlineFolder, "go", "compose"),
+    programs: { "docker-compose": "github.com/docker/compose/v2/cmd" },
+    variables: { "github.com/docker/compose/v2/internal.Version": `v${versions.compose}` },
+    packages: 1030,
   },
 } as const satisfies Record<string, GoRecipe>;

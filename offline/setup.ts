@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { type BaseImage, makeBaseImage } from "./base-image.ts";
 import { builtProgram, recipeFolder } from "./build.ts";
-import { type Buildx, provideBuildx } from "./buildx.ts";
+import { type Buildx, findDockerPlugin, personalConfig, provideBuildx } from "./buildx.ts";
 import { place } from "./cache.ts";
 import { clearMade, isCurrent, isMade, markMade } from "./marks.ts";
 import { installOfficialCli, installOfficialPlugin } from "./official.ts";
@@ -123,6 +123,14 @@ export async function ensureBuildx(options: SetupOptions): Promise<Buildx> {
     recipe: await recipeFolder(goRecipes.buildx),
     build: () => builtProgram(goRecipes.buildx, cacheDir, report),
   });
+}
+
+/** Docker Compose as a program: the person's own, or one built from its Go module. Only the tests need it. */
+export async function ensureCompose(options: SetupOptions): Promise<Provided> {
+  const config = personalConfig(join(options.pulumiHome, "docker-config"), process.env);
+  const found = await findDockerPlugin("docker-compose", config);
+  if (found !== undefined) return { path: found, origin: "present" };
+  return { path: await builtProgram(goRecipes.compose, options.cacheDir, options.report), origin: "built" };
 }
 
 /** A Debian image with Python that was pulled from nowhere; the tag names the recipe. */

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { recipeFolder } from "../../offline/build.ts";
-import { findBuildx, provideBuildx } from "../../offline/buildx.ts";
+import { findDockerPlugin, provideBuildx } from "../../offline/buildx.ts";
 import { exists } from "../../offline/cache.ts";
 import { installOfficialCli } from "../../offline/official.ts";
 import { officialAddress, officialReachable } from "../../offline/reachable.ts";
@@ -159,16 +159,20 @@ describe("buildx", () => {
   it("is found where Docker's programs look: extra folders, the configuration's own, the system's", async () => {
     const config = join(folder, "config");
     await mkdir(join(config, "cli-plugins"), { recursive: true });
-    expect(await findBuildx(config, [join(folder, "system")])).toBeUndefined();
+    expect(await findDockerPlugin("docker-buildx", config, [join(folder, "system")])).toBeUndefined();
     await mkdir(join(folder, "system"));
     await writeFile(join(folder, "system", "docker-buildx"), "");
-    expect(await findBuildx(config, [join(folder, "system")])).toBe(join(folder, "system", "docker-buildx"));
+    expect(await findDockerPlugin("docker-buildx", config, [join(folder, "system")])).toBe(
+      join(folder, "system", "docker-buildx"),
+    );
     await writeFile(join(config, "cli-plugins", "docker-buildx"), "");
-    expect(await findBuildx(config, [join(folder, "system")])).toBe(join(config, "cli-plugins", "docker-buildx"));
+    expect(await findDockerPlugin("docker-buildx", config, [join(folder, "system")])).toBe(
+      join(config, "cli-plugins", "docker-buildx"),
+    );
     await mkdir(join(folder, "extra"));
     await writeFile(join(folder, "extra", "docker-buildx"), "");
     await writeFile(join(config, "config.json"), JSON.stringify({ cliPluginsExtraDirs: [join(folder, "extra")] }));
-    expect(await findBuildx(config, [])).toBe(join(folder, "extra", "docker-buildx"));
+    expect(await findDockerPlugin("docker-buildx", config, [])).toBe(join(folder, "extra", "docker-buildx"));
   });
 
   it("is the person's own where there is one, and nothing is built", async () => {

@@ -229,6 +229,65 @@ def test_what_is_not_there_cannot_be_restored(saved: Stack, tmp_path: Path, argu
     assert not (tmp_path / "to").exists()
 
 
+def test_another_disk_takes_the_newest_snapshot_only_where_that_is_newer(stack: Stack, tmp_path: Path) -> None:
+    plant(stack.backup / "restic")
+    stack.checkpoint("first/checkpoint-5")
+    stack.checkpoint("other/checkpoint-1")
+    (stack.logs / "first").mkdir()
+    (stack.logs / "first" / "metrics.jsonl").write_text("{}\n")
+    stack.run("now")
+    shutil.rmtree(stack.checkpoints / "other")
+    stack.checkpoint("third/checkpoint-1")
+    # The newest snapshot of all knows nothing of the run that it had to be asked for.
+    stack.run("now", "--within=60s")
+
+    same, _ = stack.run("restore", "--run=first", "--if-newer")
+    assert same["restored"] == []
+
+    elsewhere = Stack(tmp_path / "elsewhere")
+    shutil.copytree(stack.backup, elsewhere.backup, dirs_exist_ok=True)
+    stale = elsewhere.checkpoint("first/checkpoint-2", b"yesterday's")
+    long_ago = time.time() - 86400
+    os.utime(stale / "manifest.json", (long_ago, long_ago))
+    taken, _ = elsewhere.run("restore", "--run=first", "--if-newer")
+    assert taken["restored"] == [str(elsewhere.checkpoints / "first"), str(elsewhere.logs / "first")]
+    assert problems(elsewhere.checkpoints / "first" / "checkpoint-5") == []
+    assert not stale.exists()
+    assert not (elsewhere.checkpoints / "third").exists()
+    again, _ = elsewhere.run("restore", "--run=first", "--if-newer")
+    assert again["restored"] == []
+
+    gone, _ = elsewhere.run("restore", "--run=other", "--if-newer")
+    assert gone["restored"] == [str(elsewhere.checkpoints / "other")]
+    never, _ = elsewhere.run("restore", "--run=never", "--if-newer")
+    assert never["restored"] == []
+    elsewhere.checkpoint("first/checkpoint-9", b"mine")
+    mine, _ = elsewhere.run("restore", "--run=first", "--if-newer")
+    assert mine["restored"] == []
+    assert "of one run" in elsewhere.fails("restore", "--if-newer", code=2)
+
+
+def test_where_nothing_was_saved_nothing_is_newer(stack: Stack) -> None:
+    answer, _ = stack.run("restore", "--run=first", "--if-newer")
+    assert answer == {"snapshot_id": None, "restored": []}
+
+
+def test_a_last_snapshot_gives_up_in_time_and_leaves_no_lock(saved: Stack, tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "hurried")
+    plant(stack.backup / "restic")
+    stack.checkpoint("first/checkpoint-5")
+    taken, _ = stack.run("now", "--within=30s")
+    assert taken["checkpoints"] == 1
+    # It was not checked, so nobody is told that it is good.
+    assert stack.status()["last_success"] is None
+    stack.shim('[[ "$*" == *backup* ]] && exec sleep 60; real "$@"')
+    began = time.monotonic()
+    stack.run("now", "--within=1s", code=130)
+    assert time.monotonic() - began < 12
+    assert list((stack.backup / "restic" / "locks").iterdir()) == []
+    assert "write it as 20s" in stack.start("now", "--within=soon").communicate(timeout=30)[1].lower()
+
+
 def test_nothing_at_all(stack: Stack) -> None:
     assert "nothing to back up" in stack.fails("now", code=4)
     assert "no repository" in stack.fails("restore", "--to", str(stack.root / "to"), code=4)

@@ -4,7 +4,7 @@ import { homedir, totalmem } from "node:os";
 import { join } from "node:path";
 import type Docker from "dockerode";
 import { parseDocument } from "yaml";
-import { findBuildx } from "../../../offline/buildx.ts";
+import { findDockerPlugin } from "../../../offline/buildx.ts";
 import { cliFolder, versions } from "../../../offline/setup.ts";
 import { engineSettings } from "../../../stacks/settings/engine.ts";
 import { personalStackFile, type StackInputs } from "../../../stacks/settings/load.ts";
@@ -61,7 +61,10 @@ export function readMemory(): { readonly totalBytes: number; readonly availableB
 
 export async function readBuildx(): Promise<string | undefined> {
   const own = join(PULUMI_HOME, "docker-config");
-  return (await findBuildx(process.env.DOCKER_CONFIG ?? join(homedir(), ".docker"))) ?? (await findBuildx(own));
+  return (
+    (await findDockerPlugin("docker-buildx", process.env.DOCKER_CONFIG ?? join(homedir(), ".docker"))) ??
+    (await findDockerPlugin("docker-buildx", own))
+  );
 }
 
 /** The programs of Pulumi that set-up brings; a mark beside one tells that it was made here. */

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { type GcpVmOutputs, planOutputs } from "../../outputs.ts";
@@ -30,7 +30,7 @@ export async function declareGcpVmStack(inputs: InputsOf<"gcp-vm">, plan: Plan):
       secrets: SECRET_NAMES,
       maximumRunSeconds: settings.gcp.maximumRun,
       idleShutdownSeconds: settings.gcp.idleShutdown,
-      agent: readFileSync(join(import.meta.dirname, "vm", "agent.py"), "utf8"),
+      agent: agentModules(),
     }),
   });
   const known: Omit<GcpVmOutputs, "images"> = {
@@ -49,6 +49,13 @@ export async function declareGcpVmStack(inputs: InputsOf<"gcp-vm">, plan: Plan):
     },
   };
   return { ...known, images: stack.images };
+}
+
+/** The VM's own part: every Python module of the folder `vm`. */
+export function agentModules(): Readonly<Record<string, string>> {
+  const folder = join(import.meta.dirname, "vm");
+  const names = readdirSync(folder).filter((name) => name.endsWith(".py"));
+  return Object.fromEntries(names.sort().map((name) => [name, readFileSync(join(folder, name), "utf8")]));
 }
 
 /** Secret from here on: Pulumi encrypts them in its state and masks them in what it shows. */

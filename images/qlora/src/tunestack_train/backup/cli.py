@@ -15,13 +15,13 @@ from tunestack_train.backup.errors import NothingThereError, StoppedError
 from tunestack_train.backup.locks import Use, using
 from tunestack_train.backup.repository import open_repository
 from tunestack_train.backup.restic import Restic
-from tunestack_train.backup.restoring import Request, drill, restore
+from tunestack_train.backup.restoring import Request, drill, restore, restore_newer
 from tunestack_train.backup.service import Service, summary
 from tunestack_train.backup.settings import DEFAULT_KEEP, KEEP_KINDS, PARTS, Settings, load
 from tunestack_train.backup.snapshot import back_up, list_snapshots
 from tunestack_train.backup.status import JsonObject, StatusFile, describe
-from tunestack_train.errors import TunestackError
-from tunestack_train.units import show_size
+from tunestack_train.errors import SettingsError, TunestackError
+from tunestack_train.units import parse_duration, show_size
 
 _WAIT_SECONDS = 600.0
 _EXIT_CODES = (
@@ -67,8 +67,13 @@ class Program:
         if not any(path.is_file() for root in contents.roots.values() for path in root.rglob("*")):
             folders = ", ".join(str(folder) for folder in self._settings.folders.values())
             raise NothingThereError(f"there is nothing to back up in {folders}", "train something first")
+        within = self._options.within
+        if within is not None:
+            timer = threading.Timer(_duration(within), self._stopping.set)
+            timer.daemon = True
+            timer.start()
         with self._use(writer=True) as (restic, use):
-            taken = back_up(restic, use, survey, self.status, forget=False)
+            taken = back_up(restic, use, survey, self.status, forget=False, check=within is None)
         self._say(summary(taken))
         return taken.as_json()
 
@@ -97,6 +102,8 @@ class Program:
         options = self._options
         request = Request(options.snapshot, options.to, tuple(options.include or ()), options.run, options.force)
         with self._use(writer=False) as (restic, _):
+            if options.if_newer:
+                return self._restore_newer(restic)
             open_repository(restic, create=False)
             restored = restore(restic, request)
         for path in restored.restored:
@@ -105,6 +112,16 @@ class Program:
             self._say(f"kept {path} as it is (--force replaces it)")
         size = show_size(restored.size)
         self._say(f"snapshot {restored.snapshot_id}: {size}, {restored.verified_manifests} manifests verified")
+        return restored.as_json()
+
+    def _restore_newer(self, restic: Restic) -> JsonObject:
+        if self._options.run is None:
+            raise SettingsError("--if-newer goes by the checkpoints of one run", "name it with --run")
+        restored = restore_newer(restic, self._options.run)
+        if restored is None:
+            self._say("nothing was restored: no snapshot holds a newer checkpoint of this run than is here")
+            return {"snapshot_id": None, "restored": []}
+        self._say(f"restored {', '.join(str(path) for path in restored.restored)} of snapshot {restored.snapshot_id}")
         return restored.as_json()
 
     def drill(self) -> JsonObject:
@@ -150,6 +167,13 @@ def main(arguments: list[str]) -> int:
 def say_error(text: str) -> None:
     sys.stderr.write(f"training-backup: {text}\n")
     sys.stderr.flush()
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise SettingsError(f"--within: {error}", "write it as 20s") from None
 
 
 def _status(options: argparse.Namespace) -> JsonObject:
@@ -199,6 +223,7 @@ def parser() -> argparse.ArgumentParser:
             text = f"{kind} snapshots to keep; 0 sets no such rule (TUNESTACK_BACKUP_KEEP, default {DEFAULT_KEEP})"
             command.add_argument(f"--keep-{kind}", type=int, metavar="NUMBER", help=text)
     now = commands.add_parser("now", help="take a snapshot now, and check it; none is forgotten")
+    now.add_argument("--within", help="give up after this time, and leave the check to the next snapshot")
     listing = commands.add_parser("list", help="list the snapshots")
     verify = commands.add_parser("verify", help="read the whole repository and verify it")
     verify.add_argument("--quick", action="store_true", help="its structure only")
@@ -210,6 +235,11 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--include", choices=PARTS, action="append", help="only this part; can be given several times")
     back.add_argument("--run", help="only the run of this name")
     back.add_argument("--force", action="store_true", help="replace what is there")
+    back.add_argument(
+        "--if-newer",
+        action="store_true",
+        help="only where a snapshot holds a newer checkpoint of the run than is here; what is here is then replaced",
+    )
     practice = commands.add_parser("drill", help="prove that the newest snapshot can be restored")
     state = commands.add_parser("status", help="show the state of the backup")
     for command in (serve, once, now, listing, verify, back, practice, state):

@@ -10,17 +10,19 @@ from pathlib import Path
 from tunestack_train.backup.aside import aside, remove
 from tunestack_train.backup.contents import escape, folders_with_manifest
 from tunestack_train.backup.errors import NothingThereError, RepositoryError
-from tunestack_train.backup.repository import require_room
+from tunestack_train.backup.repository import open_repository, require_room
 from tunestack_train.backup.restic import Restic
 from tunestack_train.backup.settings import PARTS, Part
-from tunestack_train.backup.snapshot import SnapshotInfo, list_snapshots, stored_files
+from tunestack_train.backup.snapshot import SnapshotInfo, list_snapshots, newest_manifest, stored_files
 from tunestack_train.backup.status import JsonObject, StatusFile, iso_now
 from tunestack_train.errors import SettingsError, TunestackError
-from tunestack_train.manifest import problems
+from tunestack_train.manifest import MANIFEST, problems
 
 DRILL_PREFIX = ".drill-"
 _RESTORE_PREFIX = ".restore-"
 _REPLACED_PREFIX = ".replaced-"
+# File systems keep times to the nanosecond, snapshots to the microsecond.
+_CLOCK_SECONDS = 0.001
 # What the services write into the logs volume all the time. The present ones stay when a run's logs are put back.
 _SERVICES_OWN = ("gpu_metrics.jsonl", "gpu-monitor")
 
@@ -100,6 +102,29 @@ def restore(restic: Restic, request: Request) -> Restored:
         for source, entry in staged:
             _put_into_place(source, entry.destination)
     return Restored(snapshot.snapshot_id, tuple(entry.destination for entry in entries), tuple(kept), verified, size)
+
+
+def restore_newer(restic: Restic, run: str) -> Restored | None:
+    """Puts the newest snapshot's checkpoints and logs of `run` in the place of older ones or none.
+
+    None where no snapshot holds this run, and where what is here is as new: manifests are compared by the time at which
+    they were written, which a restore keeps.
+    """
+    try:
+        open_repository(restic, create=False)
+    except NothingThereError:
+        return None
+    holding = [one for one in list_snapshots(restic) if run in one.runs and "checkpoints" in one.roots]
+    if not holding:
+        return None
+    snapshot = holding[-1]
+    saved = newest_manifest(restic, snapshot.snapshot_id, snapshot.roots["checkpoints"] / run)
+    here = restic.settings.folders["checkpoints"] / run
+    present = max((path.stat().st_mtime for path in here.rglob(MANIFEST)), default=0.0)
+    if saved is None or saved <= present + _CLOCK_SECONDS:
+        return None
+    parts: tuple[Part, ...] = ("checkpoints", "logs") if "logs" in snapshot.roots else ("checkpoints",)
+    return restore(restic, Request(snapshot.snapshot_id, None, parts, run, force=True))
 
 
 def drill(restic: Restic, status: StatusFile) -> JsonObject:

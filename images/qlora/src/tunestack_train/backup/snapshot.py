@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from tunestack_train.backup.contents import Contents, Excluded, Survey, sizes_in
@@ -65,13 +67,19 @@ class SnapshotInfo:
         }
 
 
-def back_up(restic: Restic, use: Use, survey: Survey, status: StatusFile, *, forget: bool) -> Taken:
-    """The whole turn: open or make the repository, snapshot, check, and forget if asked. The status file follows."""
+def back_up(restic: Restic, use: Use, survey: Survey, status: StatusFile, *, forget: bool, check: bool = True) -> Taken:
+    """The whole turn: open or make the repository, snapshot, check, and forget if asked. The status file follows.
+
+    Without `check`, for a machine that is about to go, the status does not count the snapshot as good; the next one's
+    check is its check too.
+    """
     try:
         open_repository(restic, create=True)
         clear_dead_locks(restic, use)
         status.update(state="snapshotting", repository=restic.settings.shown_repository)
         taken = take(restic, survey)
+        if not check:
+            return taken
         status.update(state="checking")
         with use.alone(_MAINTENANCE_WAIT_SECONDS):
             _check(restic, status)
@@ -145,6 +153,23 @@ def stored_files(restic: Restic, snapshot_id: str, *folders: str) -> dict[str, i
     lines = restic.run("ls", snapshot_id, "--json", "--recursive", *folders).stdout.splitlines()
     nodes = (json.loads(line) for line in lines)
     return {str(node["path"]): int(node.get("size", 0)) for node in nodes if node.get("type") == "file"}
+
+
+def newest_manifest(restic: Restic, snapshot_id: str, folder: Path) -> float | None:
+    """When the newest manifest below `folder` was written, in seconds since 1970; None where there is none."""
+    lines = restic.run("ls", snapshot_id, "--json", "--recursive", str(folder)).stdout.splitlines()
+    nodes = (json.loads(line) for line in lines)
+    times = [
+        datetime.fromisoformat(_microseconds(node["mtime"])).timestamp()
+        for node in nodes
+        if node.get("type") == "file" and PurePosixPath(node["path"]).name == MANIFEST
+    ]
+    return max(times, default=None)
+
+
+def _microseconds(time: str) -> str:
+    """Go writes up to nine decimals, of which Python reads six."""
+    return re.sub(r"(\.\d{6})\d+", r"\1", time)
 
 
 def list_snapshots(restic: Restic) -> list[SnapshotInfo]:
