@@ -1,9 +1,14 @@
 """What the training tests share: a small data set, and runs in folders of their own."""
 
+import fcntl
 import io
 import json
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,3 +98,26 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     folder = tmp_path_factory.mktemp("workplace")
     data = write_jsonl(folder / "questions.jsonl", conversations(60))
     return Workplace(Folders(folder / "checkpoints", folder / "logs", folder / "hub" / "tunestack"), data)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on an empty disk of nine megabytes: the one that `npm test` gives, or one mounted here."""
+    given = os.environ.get("TUNESTACK_TEST_SMALL_DISK")
+    if given is None:
+        mounted = tmp_path / "small-disk"
+        mounted.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "none", str(mounted)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+            pytest.skip("no small disk: name one of 9 MB in TUNESTACK_TEST_SMALL_DISK, or run as root to mount one")
+        yield mounted
+        subprocess.run(["umount", mounted], check=True)
+        return
+    # Tests of another file, in another process, may want it at the same time.
+    with (Path(tempfile.gettempdir()) / "small-disk.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = Path(given) / "test"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        yield folder
+        shutil.rmtree(folder)

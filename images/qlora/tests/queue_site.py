@@ -40,6 +40,7 @@ class Site:
     folder: Path
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
     logs: list[IO[bytes]] = field(default_factory=list)
+    outputs_folder: Path | None = None
 
     @property
     def server(self) -> Path:
@@ -51,7 +52,7 @@ class Site:
 
     @property
     def outputs(self) -> Path:
-        return self.folder / "outputs"
+        return self.outputs_folder or self.folder / "outputs"
 
     def make(self) -> "Site":
         git(self.folder, "init", "--quiet", "--bare", str(self.server))

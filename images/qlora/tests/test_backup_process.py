@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -530,21 +530,12 @@ def test_an_object_store_that_cannot_be_reached(stack: Stack) -> None:
 
 
 @pytest.fixture
-def on_small_disk(stack: Stack) -> Iterator[Stack]:
-    """A stack whose backups go to a disk of nine megabytes: the one that `npm test` gives, or one mounted here."""
-    given = os.environ.get("TUNESTACK_TEST_SMALL_DISK")
-    if given is not None:
-        stack.backup = Path(given) / "backup"
-        stack.backup.mkdir()
-        stack.environment["TUNESTACK_BACKUP_DIR"] = str(stack.backup)
-        yield stack
-        shutil.rmtree(stack.backup)
-        return
-    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "none", str(stack.backup)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no small disk: name one of 9 MB in TUNESTACK_TEST_SMALL_DISK, or run as root to mount one")
-    yield stack
-    subprocess.run(["umount", stack.backup], check=True)
+def on_small_disk(stack: Stack, small_disk: Path) -> Stack:
+    """A stack whose backups go to a disk of nine megabytes."""
+    stack.backup = small_disk / "backup"
+    stack.backup.mkdir()
+    stack.environment["TUNESTACK_BACKUP_DIR"] = str(stack.backup)
+    return stack
 
 
 def test_a_full_disk(on_small_disk: Stack) -> None:

@@ -20,6 +20,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.end()
 
 
+@pytest.fixture
+def site_on_small_disk(tmp_path: Path, small_disk: Path) -> Iterator[Site]:
+    made = Site(tmp_path, outputs_folder=small_disk / "outputs").make()
+    yield made
+    made.end()
+
+
 def test_it_runs_in_order_and_pushes_results_and_logs(site: Site) -> None:
     metrics = 'echo "{\\"loss\\": 0.5}" > "$EXPERIMENT_OUTPUT_DIR/metrics.json"'
     command = f"cat code.txt; git status --porcelain; {metrics}; echo $EXPERIMENT_NAME"
@@ -251,7 +258,43 @@ def test_a_deleted_and_a_forced_branch_are_told_and_outlived(site: Site) -> None
     site.push([{"name": "other", "command": "true"}])
     wait_for(lambda: site.entries().get("work", {}).get("status") == "completed")
     wait_for(lambda: site.status("other") == "completed")
-    assert "force" in site.said() or "branch-missing" not in site.problems()
+    assert "branch-missing" not in site.problems()
+
+
+def test_a_rewritten_branch_is_told_and_outlived(site: Site) -> None:
+    """A person's forced push takes back what the runner wrote: its claim of what runs, and a result."""
+    site.push([{"name": "before", "command": "true"}, {"name": "work", "command": "sleep 2"}])
+    begun = git(site.laptop, "rev-parse", "HEAD")
+    site.start("first", "--cpu-places=1")
+    wait_for(lambda: site.status("work") == "running")
+    git(site.laptop, "commit", "--quiet", "--amend", "--message", "rewritten")
+    assert git(site.laptop, "rev-parse", "HEAD") != begun
+    git(site.laptop, "push", "--quiet", "--force", "origin", BRANCH)
+    wait_for(lambda: "the branch was force-pushed" in site.said())
+    # What had ended before is pending again by the person's word, and is done again; what ran is not lost.
+    wait_for(lambda: [site.status(name) for name in ("before", "work")] == ["completed", "completed"])
+    site.edit(lambda entries: entries.append({"name": "other", "command": "true"}))
+    wait_for(lambda: site.status("other") == "completed")
+    wait_for(lambda: not site.problems())
+
+
+@pytest.mark.parametrize("state_too", [False, True])
+def test_a_full_disk_is_told_and_outlived(site_on_small_disk: Site, small_disk: Path, state_too: bool) -> None:
+    """An experiment fills the disk of the outputs, or the runner's own as well, and somebody makes room."""
+    site = site_on_small_disk
+    options = [f"--state={small_disk / 'state'}"] if state_too else []
+    site.push([{"name": "fill", "command": 'cat /dev/zero > "$EXPERIMENT_OUTPUT_DIR/big"'}])
+    site.start("first", *options)
+    # With nowhere to make a commit, it can tell those alone who look at its log.
+    wait_for(lambda: "make room" in site.said().lower() if state_too else "disk-full" in site.problems())
+    site.edit(lambda entries: entries.append({"name": "next", "command": "true"}))
+    time.sleep(1.5)
+    assert site.status("next") == "pending"
+    (site.outputs / "fill" / "big").unlink()
+    wait_for(lambda: site.status("next") == "completed")
+    wait_for(lambda: site.status("fill") == "failed")
+    assert "No space left on device" in site.shown("fill", "execution.log")
+    wait_for(lambda: not site.problems())
 
 
 def test_the_runner_s_secrets_are_kept_from_command_log_and_results(site: Site) -> None:
