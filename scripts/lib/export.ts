@@ -3,10 +3,10 @@ import { existsSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { extract } from "tar-fs";
 import { z } from "zod";
 import { chalk } from "zx";
 import { formatBytes } from "../../stacks/settings/units.ts";
+import { unpackInto } from "./archive.ts";
 import { EXIT, type ExitCode, UserError } from "./errors.ts";
 import { verifyManifests } from "./snapshot-files.ts";
 import { formatTable } from "./table.ts";
@@ -127,7 +127,7 @@ export async function bringOut(archive: Archive, from: string, to: string): Prom
   await mkdir(dirname(to), { recursive: true });
   const aside = join(dirname(to), `.${basename(to)}.${randomBytes(4).toString("hex")}`);
   try {
-    await pipeline(await archive(from), unpack(aside));
+    await pipeline(await archive(from), unpackInto(aside));
     const { problems } = await verifyManifests(aside);
     if (problems.length > 0) {
       throw new UserError(
@@ -150,15 +150,4 @@ export function refuseExisting(folder: string): void {
     EXIT.refused,
     "command line",
   );
-}
-
-function unpack(folder: string): NodeJS.WritableStream {
-  return extract(folder, {
-    strip: 1,
-    ignore: (_name, header) => header !== undefined && header.type !== "file" && header.type !== "directory",
-    map: (header) => {
-      const mode = header.mode | (header.type === "directory" ? 0o700 : 0o600);
-      return { ...header, mode, uid: process.getuid?.() ?? header.uid, gid: process.getgid?.() ?? header.gid };
-    },
-  });
 }

@@ -3,9 +3,9 @@ import { createReadStream, type Dirent, existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { extract } from "tar-fs";
 import { z } from "zod";
 import { formatBytes } from "../../stacks/settings/units.ts";
+import { unpackInto } from "./archive.ts";
 import { askBackup, type Restored, restoredSchema } from "./backup.ts";
 import { EXIT, machineError, UserError } from "./errors.ts";
 import type { Report } from "./steps.ts";
@@ -82,7 +82,7 @@ async function bringOut(
   try {
     report(`copying ${formatBytes(bytes)} to ${folder}`);
     const archive = await workloads.archive(container, inside);
-    await pipeline(archive, unpack(aside));
+    await pipeline(archive, unpackInto(aside));
     report("verifying");
     const { files, problems } = await verifyManifests(aside);
     if (problems.length > 0) throw damaged(problems);
@@ -92,18 +92,6 @@ async function bringOut(
   } finally {
     await rm(aside, { recursive: true, force: true });
   }
-}
-
-/** Files and folders only, below `folder`, readable by and belonging to whoever runs this. */
-function unpack(folder: string): NodeJS.WritableStream {
-  return extract(folder, {
-    strip: 1,
-    ignore: (_name, header) => header !== undefined && header.type !== "file" && header.type !== "directory",
-    map: (header) => {
-      const mode = header.mode | (header.type === "directory" ? 0o700 : 0o600);
-      return { ...header, mode, uid: process.getuid?.() ?? header.uid, gid: process.getgid?.() ?? header.gid };
-    },
-  });
 }
 
 async function refuseFilled(folder: string, force: boolean): Promise<void> {

@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -358,6 +359,18 @@ def test_secrets_that_are_missing_or_not_allowed_are_told_and_no_failure(
     assert "token" not in said
 
 
+def kernel_that_trains(folder: Path, **streams: Any) -> "subprocess.Popen[Any]":
+    """A Python that wraps a command, as a notebook does. The command notes in `said` that it was ended well."""
+    trap = f"trap 'echo stopped > {folder}/said; exit' TERM; echo $$ > {folder}/pid; while :; do sleep 0.1; done"
+    (folder / "train.sh").write_text(trap)
+    script = (
+        "import pathlib; from tunestack_train.colab import session\n"
+        f"session.train('sh {folder}/train.sh', folder=pathlib.Path('/'), checkpoints=pathlib.Path('{folder}'))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent / "src")}
+    return subprocess.Popen([sys.executable, "-c", script], env=environment, **streams)
+
+
 class TestTraining:
     def test_goes_on_from_the_newest_checkpoint(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         command = f"{sys.executable} -c 'import sys; print(sys.argv[1:])'"
@@ -390,32 +403,14 @@ class TestTraining:
         assert [call["force_remount"] for call in calls(colab)] == [False, True]
 
     def test_stops_when_the_kernel_goes(self, tmp_path: Path) -> None:
-        trap = (
-            f"trap 'echo stopped > {tmp_path}/said; exit' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.1; done"
-        )
-        (tmp_path / "train.sh").write_text(trap)
-        script = (
-            "import pathlib; from tunestack_train.colab import session\n"
-            f"session.train('sh {tmp_path}/train.sh', folder=pathlib.Path('/'), checkpoints=pathlib.Path('{tmp_path}'))"
-        )
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent / "src")}
-        kernel = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL)
+        kernel = kernel_that_trains(tmp_path, stdout=subprocess.DEVNULL)
         wait_for(tmp_path / "pid")
         kernel.send_signal(signal.SIGKILL)
         kernel.wait()
         wait_for(tmp_path / "said")
 
     def test_an_interrupt_of_the_cell_stops_it_cleanly(self, tmp_path: Path) -> None:
-        trap = (
-            f"trap 'echo stopped > {tmp_path}/said; exit' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.1; done"
-        )
-        (tmp_path / "train.sh").write_text(trap)
-        script = (
-            "import pathlib; from tunestack_train.colab import session\n"
-            f"session.train('sh {tmp_path}/train.sh', folder=pathlib.Path('/'), checkpoints=pathlib.Path('{tmp_path}'))"
-        )
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent / "src")}
-        kernel = subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.PIPE, text=True)
+        kernel = kernel_that_trains(tmp_path, stderr=subprocess.PIPE, text=True)
         wait_for(tmp_path / "pid")
         kernel.send_signal(signal.SIGINT)
         _, said = kernel.communicate(timeout=20)
