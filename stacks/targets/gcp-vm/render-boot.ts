@@ -23,8 +23,8 @@ export interface BootOptions {
 const DRIVER = "570-server";
 
 /** Whoever signs a repository is known by the fingerprint of the key, not by where the key was fetched. */
-const DOCKER_KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88";
-const TOOLKIT_KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0";
+export const DOCKER_KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88";
+export const TOOLKIT_KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0";
 
 /**
  * The script that the VM runs as root at each start. Each step looks whether it has been done, so a second start is
