@@ -1,8 +1,16 @@
 import { resolve } from "node:path";
 import type { StackOutputs } from "../stacks/outputs.ts";
 import { formatBytes } from "../stacks/settings/units.ts";
-import { askBackup, drilledSchema, listSchema, requireBackup, restoredSchema, verifiedSchema } from "./lib/backup.ts";
-import { EXIT, runCommand, UserError, usageError } from "./lib/errors.ts";
+import {
+  askBackup,
+  drilledSchema,
+  listSchema,
+  refuseRunInProgress,
+  requireBackup,
+  restoredSchema,
+  verifiedSchema,
+} from "./lib/backup.ts";
+import { runCommand, usageError } from "./lib/errors.ts";
 import { openWorkloads } from "./lib/open-workloads.ts";
 import { type Parsed, parseCommand } from "./lib/options.ts";
 import { restoreIntoFolder } from "./lib/snapshot-files.ts";
@@ -35,6 +43,8 @@ await runCommand(async () => {
   const answer = await act(wanted, place, outputs, options);
   console.log(options.json ? JSON.stringify(answer.value, null, 2) : answer.text);
 });
+
+const IN_ITS_PLACE = "npm run train-stop, or restore another run (--run NAME), or into a folder (--to FOLDER)";
 
 interface Place {
   readonly workloads: Workloads;
@@ -112,7 +122,7 @@ async function intoVolumes(
   outputs: StackOutputs,
   { snapshot, run, force }: { readonly snapshot: string; readonly run: string | undefined; readonly force: boolean },
 ) {
-  await refuseRunInProgress(workloads, outputs, run);
+  await refuseRunInProgress(workloads, outputs, run, IN_ITS_PLACE);
   const args = [
     "restore",
     "--snapshot",
@@ -121,24 +131,4 @@ async function intoVolumes(
     ...(force ? ["--force"] : []),
   ];
   return await askBackup(workloads, container, args, restoredSchema);
-}
-
-async function refuseRunInProgress(
-  workloads: Workloads,
-  { run }: StackOutputs,
-  wanted: string | undefined,
-): Promise<void> {
-  if (run === undefined || (wanted !== undefined && wanted !== run.name)) return;
-  if (!(await workloads.state(run.container)).running) return;
-  throw new UserError(
-    [
-      {
-        path: `run ${run.name}`,
-        reason: "is in progress; its folder cannot be replaced under it",
-        remedy: "npm run train-stop, or restore another run (--run NAME), or into a folder (--to FOLDER)",
-      },
-    ],
-    EXIT.refused,
-    "restore",
-  );
 }

@@ -67,6 +67,26 @@ export async function requireBackup(
   });
 }
 
+/**
+ * A run's folder is not replaced while it is written to.
+ * @param wanted name of the run that is meant; undefined means all.
+ * @throws UserError where it is in progress.
+ */
+export async function refuseRunInProgress(
+  workloads: Pick<Workloads, "state">,
+  { run }: Pick<StackOutputs, "run">,
+  wanted: string | undefined,
+  remedy: string,
+): Promise<void> {
+  if (run === undefined || (wanted !== undefined && wanted !== run.name)) return;
+  if (!(await workloads.state(run.container)).running) return;
+  throw new UserError(
+    [{ path: `run ${run.name}`, reason: "is in progress; its folder cannot be replaced under it", remedy }],
+    EXIT.refused,
+    "run",
+  );
+}
+
 function offProblem({ stack, leftOut }: Pick<StackOutputs, "stack" | "leftOut">): Problem {
   const reason = leftOut.find(({ service }) => service === "training-backup")?.reason;
   return {

@@ -7,7 +7,7 @@ import { makePlan } from "../../stacks/plan/plan.ts";
 import type { RawSettings } from "../../stacks/settings/layers.ts";
 import { loadStack, type StackInputs } from "../../stacks/settings/load.ts";
 import type { PresetName } from "../../stacks/settings/presets.ts";
-import type { Profile } from "../../stacks/settings/schema.ts";
+import type { Profile, Settings } from "../../stacks/settings/schema.ts";
 import { mendStack } from "./doctor/mend.ts";
 import { followRun } from "./follow.ts";
 import { openWorkloads, settle } from "./open-workloads.ts";
@@ -39,10 +39,32 @@ export async function trainAndFollow(stack: string, request: RunRequest): Promis
   makePlan(withTraining(stack, training));
   await setUp(stack);
   makePlan(withTraining(stack, training));
+  await startTraining(stack, training);
+}
+
+async function startTraining(stack: string, training: RawSettings): Promise<void> {
   setPersonal(stack, { training, profiles: withProfiles(readInputs(stack), ["training"]) });
   const outputs = await up(stack);
   if (outputs.run === undefined) throw new Error("the profile training is on and the stack has no run");
   await startAndFollow(await openWorkloads(outputs), outputs.run);
+}
+
+/** The settings of a run that another stack had. */
+export type MovedRun = Pick<Settings["training"], "run" | "preset" | "model" | "data" | "set" | "commit">;
+
+/** Sets a stack to a run whose checkpoints are there, and follows it. */
+export async function goOnWith(stack: string, run: MovedRun): Promise<void> {
+  const training = {
+    run: run.run,
+    preset: run.preset ?? null,
+    model: run.model ?? null,
+    data: run.data ?? null,
+    set: run.set,
+    commit: run.commit ?? null,
+  };
+  makePlan(withTraining(stack, training));
+  await setUp(stack);
+  await startTraining(stack, training);
 }
 
 /** Reads the stack's settings as they would be with this run in them; nothing is written but a token that is given. */

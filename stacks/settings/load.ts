@@ -22,6 +22,9 @@ export const SECRET_NAMES = [
 ] as const;
 export type SecretName = (typeof SECRET_NAMES)[number];
 
+/** Secrets that set-up makes where there are none; the others come from their owners. */
+export const GENERATED_SECRETS: readonly SecretName[] = ["jupyter-token", "restic-password"];
+
 /** Everything that a stack is declared from. Nothing else in the project has hidden inputs. */
 export interface StackInputs {
   readonly stack: string;

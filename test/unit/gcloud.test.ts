@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -6,12 +7,16 @@ import { EXIT, UserError } from "../../scripts/lib/errors.ts";
 import { explainKnownGcloud, quotaRemedy } from "../../scripts/lib/gcloud/errors.ts";
 import { gcloud } from "../../scripts/lib/gcloud/gcloud.ts";
 import { costText, runCost } from "../../scripts/lib/gcloud/run-cost.ts";
+import { takeCloudSecrets } from "../../scripts/lib/gcloud/secrets.ts";
 import { awaitPlan, findVm } from "../../scripts/lib/gcloud/vm.ts";
 import { tunnelArguments } from "../../scripts/lib/gcloud/vm-tunnel.ts";
 import { openVm } from "../../scripts/lib/gcloud/vm-workloads.ts";
+import { PROJECT_DIR } from "../../scripts/lib/project.ts";
 import { machinePrice, regionOf } from "../../stacks/settings/gcp-prices.ts";
 import { GPU_TYPES } from "../../stacks/settings/gpu-types.ts";
+import { secretsFolder } from "../../stacks/settings/load.ts";
 import { CLOUD_STACK, FakeGcloud, fakeEngine, NO_VM, ONE_VM, PLAN, vmStatus } from "../lib/fake-gcloud.ts";
+import { gcpInputs } from "../lib/inputs.ts";
 import { freePorts } from "../lib/ports.ts";
 
 const CLOUD = { project: "team-ml", stack: "prod" };
@@ -279,4 +284,29 @@ test("every kind of GPU has its machine's price in each region of its zones, or 
   for (const { machineType, zones } of Object.values(GPU_TYPES)) {
     for (const zone of zones) expect(machinePrice(machineType, regionOf(zone), undefined)?.spot).toBeGreaterThan(0);
   }
+});
+
+describe("a cloud stack's secrets", () => {
+  const STACK = "test-cloud-secrets";
+  const folder = secretsFolder(PROJECT_DIR, STACK);
+  const inputs = gcpInputs({ stack: STACK });
+  const listed = { when: "secrets list", stdout: `tunestack-${STACK}-restic-password\ntunestack-other-hf-token\n` };
+  const value = { when: `--secret tunestack-${STACK}-restic-password`, stdout: "the first one's\n" };
+
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  test("come into a clone that has none, each by its own name, and never in the place of one that it has", async () => {
+    fake.play({ answers: [listed, value] });
+    expect(await takeCloudSecrets(inputs)).toBe(1);
+    expect(readdirSync(folder)).toEqual(["restic-password"]);
+    expect(readFileSync(join(folder, "restic-password"), "utf8")).toBe("the first one's\n");
+    const asked = fake.calls.length;
+    expect(await takeCloudSecrets(inputs)).toBe(0);
+    expect(fake.calls).toHaveLength(asked);
+  });
+
+  test("are left alone where Google cannot be asked", async () => {
+    fake.play({ answers: [{ when: "secrets list", stderr: "gcloud auth login", exitCode: 1 }] });
+    expect(await takeCloudSecrets(inputs)).toBe(0);
+  });
 });

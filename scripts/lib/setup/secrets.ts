@@ -1,14 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { chmodSync, chownSync, existsSync, mkdirSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type SecretName, secretsFolder } from "../../../stacks/settings/load.ts";
+import { GENERATED_SECRETS, type SecretName, secretsFolder } from "../../../stacks/settings/load.ts";
 import { PASSPHRASE_FILE, PERSONAL_DIR, PROJECT_DIR } from "../project.ts";
 
 /** User of our containers, who must be able to read the secrets mounted into them. */
 const CONTAINER_USER = 1000;
-
-/** Secrets that are made where there are none; the others come from their owners. */
-const GENERATED: readonly SecretName[] = ["jupyter-token", "restic-password"];
 
 /**
  * Makes the folder for everything personal, the passphrase of the stack's secrets, and the tokens that services need.
@@ -24,7 +21,7 @@ export function ensureSecrets(stack: string): number {
     writePrivately(PASSPHRASE_FILE, randomBytes(32).toString("base64url"));
     made += 1;
   }
-  for (const name of GENERATED) {
+  for (const name of GENERATED_SECRETS) {
     if (existsSync(secretFile(stack, name))) continue;
     writeSecret(stack, name, randomBytes(24).toString("base64url"));
     made += 1;

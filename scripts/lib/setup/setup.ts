@@ -22,6 +22,7 @@ import { engineClient } from "../../../stacks/targets/docker/engine.ts";
 import { diskCheck } from "../doctor/machine-checks.ts";
 import { hasTrainingImage, readDisk, readEngineFacts } from "../doctor/read-machine.ts";
 import { EXIT, machineError, UserError } from "../errors.ts";
+import { takeCloudSecrets } from "../gcloud/secrets.ts";
 import { CACHE_DIR, PROJECT_DIR, PULUMI_HOME } from "../project.ts";
 import { readInputs } from "../stack.ts";
 import { step } from "../steps.ts";
@@ -43,6 +44,8 @@ export async function setUp(stack: string): Promise<MachineFacts> {
     await step("disk", async () => ({ said: await checkDisk(inputs), value: undefined }));
     await installTools();
     const facts = await findBase(accelerator);
+    const taken = await takeCloudSecrets(inputs);
+    if (taken > 0) await step("secrets of the cloud", async () => ({ said: "brought here", value: undefined }));
     const made = ensureSecrets(stack);
     if (made > 0) await step("passphrase and tokens", async () => ({ said: "made, in .tunestack", value: undefined }));
     writeFileSync(machineFile(PROJECT_DIR), `${JSON.stringify(facts, null, 2)}\n`);
@@ -56,7 +59,10 @@ export async function setUp(stack: string): Promise<MachineFacts> {
 /** Pulumi with its plugins, and the passphrase and tokens that stacks are declared with: what a preview needs, and no engine. */
 export async function setUpPulumi(stacks: readonly string[]): Promise<void> {
   try {
-    for (const stack of stacks) ensureSecrets(stack);
+    for (const stack of stacks) {
+      await takeCloudSecrets(readInputs(stack));
+      ensureSecrets(stack);
+    }
     await installTools();
   } catch (error) {
     if (error instanceof OfflineError) throw explained(error);

@@ -2,7 +2,7 @@ import * as gcp from "@pulumi/gcp";
 import * as pulumi from "@pulumi/pulumi";
 import { TunestackImage } from "../../image/image.ts";
 import type { ImageStage, Plan } from "../../plan/types.ts";
-import type { InputsOf } from "../../settings/load.ts";
+import { GENERATED_SECRETS, type InputsOf } from "../../settings/load.ts";
 import type { InputFile } from "./inputs.ts";
 import type { CloudNames } from "./names.ts";
 import { composeText, renderCompose } from "./render-compose.ts";
@@ -166,7 +166,8 @@ export class GcpVmStack extends pulumi.ComponentResource {
         new gcp.secretmanager.SecretVersion(
           `${name}-secret-${key}-value`,
           { secret: secret.id, secretData },
-          this.child(),
+          // What set-up made stays as it was made first: another clone has another, and old snapshots need theirs.
+          this.child(GENERATED_SECRETS.some((made) => made === key) ? { ignoreChanges: ["secretData"] } : {}),
         ),
         new gcp.secretmanager.SecretIamMember(
           `${name}-secret-${key}-grant`,

@@ -13,6 +13,7 @@ from pathlib import Path
 from tunestack_train.backup.contents import Survey
 from tunestack_train.backup.errors import NothingThereError, StoppedError
 from tunestack_train.backup.locks import Use, using
+from tunestack_train.backup.moving import take
 from tunestack_train.backup.repository import open_repository
 from tunestack_train.backup.restic import Restic
 from tunestack_train.backup.restoring import Request, drill, restore, restore_newer
@@ -50,6 +51,7 @@ class Program:
             "list": self.list_snapshots,
             "verify": self.verify,
             "restore": self.restore,
+            "take": self.take,
             "drill": self.drill,
         }[command]()
 
@@ -123,6 +125,14 @@ class Program:
             return {"snapshot_id": None, "restored": []}
         self._say(f"restored {', '.join(str(path) for path in restored.restored)} of snapshot {restored.snapshot_id}")
         return restored.as_json()
+
+    def take(self) -> JsonObject:
+        options = self._options
+        with self._use(writer=False):
+            taken = take(self._settings.folders, options.staged, options.run, force=options.force)
+        for path in taken.taken:
+            self._say(f"took {path}")
+        return taken.as_json()
 
     def drill(self) -> JsonObject:
         with self._use(writer=False) as (restic, _):
@@ -240,8 +250,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="only where a snapshot holds a newer checkpoint of the run than is here; what is here is then replaced",
     )
+    moved = commands.add_parser("take", help="verify a run that another stack sent, and rename it into place")
+    moved.add_argument("--staged", required=True, help="name of the folder in each volume into which it was sent")
+    moved.add_argument("--run", required=True, help="name of the run")
+    moved.add_argument("--force", action="store_true", help="also in the place of a run that has gone further")
     practice = commands.add_parser("drill", help="prove that the newest snapshot can be restored")
     state = commands.add_parser("status", help="show the state of the backup")
-    for command in (serve, once, now, listing, verify, back, practice, state):
+    for command in (serve, once, now, listing, verify, back, moved, practice, state):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

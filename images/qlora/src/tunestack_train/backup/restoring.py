@@ -100,7 +100,7 @@ def restore(restic: Restic, request: Request) -> Restored:
             staged += [(stage / entry.source.relative_to("/"), entry) for entry in own]
         os.sync()
         for source, entry in staged:
-            _put_into_place(source, entry.destination)
+            put_into_place(source, entry.destination)
     return Restored(snapshot.snapshot_id, tuple(entry.destination for entry in entries), tuple(kept), verified, size)
 
 
@@ -228,7 +228,7 @@ def _require_all(stage: Path, files: dict[str, int]) -> None:
             )
 
 
-def _put_into_place(source: Path, destination: Path) -> None:
+def put_into_place(source: Path, destination: Path) -> None:
     if not destination.exists():
         source.rename(destination)
         return
