@@ -79,3 +79,10 @@ export const gcpSchema = fields.superRefine(({ region, zones, gpus, provisioning
 export function bucketName(stack: string, project: string): string {
   return `${project}-tunestack-${stack}`;
 }
+
+const SERVICES = ["artifactregistry", "compute", "iam", "iap", "logging", "secretmanager", "storage"] as const;
+
+/** The services of Google's that a stack needs, which a new project has switched off. */
+export function googleServices({ budget }: Pick<z.output<typeof gcpSchema>, "budget">): readonly string[] {
+  return budget === undefined ? SERVICES : [...SERVICES, "billingbudgets"];
+}

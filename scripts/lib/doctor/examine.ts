@@ -13,11 +13,13 @@ import { namingOf } from "../naming.ts";
 import { readGpu } from "../setup/gpu.ts";
 import { isSetUp, openStack, readInputs } from "../stack.ts";
 import { type Check, fromProblem, ok } from "./check.ts";
+import { cloudChecks } from "./cloud-checks.ts";
 import { isHeld, readLocks, thisMachine } from "./locks.ts";
 import { buildxCheck, diskCheck, engineCheck, gpuCheck, memoryCheck, sharedMemoryCheck } from "./machine-checks.ts";
 import { hubCheck, modelCheck, registryCheck } from "./network-checks.ts";
 import { findMissing, findOrphans, readThings } from "./orphans.ts";
 import { lockCheck, passphraseCheck, pendingCheck, programCheck } from "./pulumi-checks.ts";
+import { readCloud } from "./read-cloud.ts";
 import {
   type Engine,
   hasTrainingImage,
@@ -45,12 +47,13 @@ export async function examine(stack: string): Promise<Examination> {
   const host = inputs === undefined ? process.env.DOCKER_HOST : engineSettings(inputs).host;
   const client = engineClient(host);
   const engine = await readEngineFacts(client, host);
-  const [machine, network, state] = await Promise.all([
+  const [machine, network, cloud, state] = await Promise.all([
     machineChecks(client, engine, inputs, host),
     inputs === undefined ? [] : networkChecks(inputs),
+    inputs !== undefined && hasTarget(inputs, "gcp-vm") ? readCloud(inputs).then(cloudChecks) : [],
     inputs !== undefined && hasTarget(inputs, "docker") ? stackChecks(client, engine, inputs) : [],
   ]);
-  return { checks: [...machine, ...pulumiChecks(stack), ...network, ...settingChecks, ...state], inputs };
+  return { checks: [...machine, ...pulumiChecks(stack), ...network, ...settingChecks, ...cloud, ...state], inputs };
 }
 
 function readSettings(stack: string): Examination {

@@ -4,13 +4,6 @@ import type { CloudNames } from "./names.ts";
 
 type GcpSettings = InputsOf<"gcp-vm">["settings"]["gcp"];
 
-const SERVICES = ["artifactregistry", "compute", "iam", "iap", "logging", "secretmanager", "storage"] as const;
-
-/** The services of Google's that a stack needs, which a new project has switched off. */
-export function servicesOf({ budget }: GcpSettings): readonly string[] {
-  return budget === undefined ? SERVICES : [...SERVICES, "billingbudgets"];
-}
-
 /** Left on when the stack goes: something else in the project may have come to need it. */
 export function renderService({ project }: CloudNames, service: string): gcp.projects.ServiceArgs {
   return { project, service: `${service}.googleapis.com`, disableOnDestroy: false };

@@ -2,13 +2,14 @@ import * as gcp from "@pulumi/gcp";
 import * as pulumi from "@pulumi/pulumi";
 import { TunestackImage } from "../../image/image.ts";
 import type { ImageStage, Plan } from "../../plan/types.ts";
+import { googleServices } from "../../settings/gcp.ts";
 import { GENERATED_SECRETS, type InputsOf } from "../../settings/load.ts";
 import type { InputFile } from "./inputs.ts";
 import type { CloudNames } from "./names.ts";
 import { composeText, renderCompose } from "./render-compose.ts";
 import { ACCESS_ROLES, renderGrant, renderRole, renderServiceAccount } from "./render-identity.ts";
 import { renderIapFirewall, renderNat, renderNetwork, renderRouter, renderSubnet } from "./render-network.ts";
-import { renderBudget, renderService, servicesOf } from "./render-project.ts";
+import { renderBudget, renderService } from "./render-project.ts";
 import {
   imageName,
   renderBucket,
@@ -61,7 +62,7 @@ export class GcpVmStack extends pulumi.ComponentResource {
   }
 
   private enable(name: string, { names, settings }: GcpVmStackArgs): readonly gcp.projects.Service[] {
-    return servicesOf(settings).map(
+    return googleServices(settings).map(
       (service) =>
         new gcp.projects.Service(`${name}-api-${service}`, renderService(names, service), {
           parent: this,
