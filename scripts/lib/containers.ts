@@ -26,6 +26,8 @@ export interface EnginePlace {
   readonly engine?: string | undefined;
   /** Where on the engine's machine a file of this machine is; undefined where both are one. */
   readonly sourceOf?: (mount: HostMount) => string;
+  /** Makes a container that is not there any more, and starts it; by default that is an error. */
+  readonly revive?: (container: string) => Promise<void>;
   /** The way to a port of the engine's machine; by default the one that the engine's address tells. */
   readonly reach?: (url: string, localPort: number) => Promise<Reached>;
 }
@@ -104,7 +106,10 @@ export class Containers implements Workloads {
   }
 
   async start(container: string): Promise<void> {
-    await this.client.getContainer(container).start();
+    const { revive } = this.#place;
+    const start = this.client.getContainer(container).start();
+    if (revive === undefined) await start;
+    else if (await start.then(() => false, ifMissing(true))) await revive(container);
   }
 
   async stop(container: string, graceSeconds: number): Promise<void> {

@@ -157,6 +157,14 @@ describe("a plan in the bucket", () => {
     expect(exitCode).toBe(EXIT.stack);
   });
 
+  test("that would end another run is told as refused", async () => {
+    const message = "another run is in progress and was not replaced: npm run train-stop first";
+    fake.play({ answers: [PLAN, ONE_VM, vmStatus({ message })] });
+    const refused = await problemOf(() => awaitPlan(CLOUD_STACK, () => undefined, 1));
+    expect(refused.exitCode).toBe(EXIT.refused);
+    expect(refused.message).toContain("npm run train-stop -- --stack prod");
+  });
+
   test("waits for a GPU, and says what stands in the way", async () => {
     const error = { code: "QUOTA_EXCEEDED", message: "Quota 'NVIDIA_L4_GPUS' exceeded.  Limit: 0.0 in region r1." };
     const instance = "https://x/zones/us-central1-b/instances/tunestack-prod-x1";
@@ -227,6 +235,22 @@ describe("the tunnel", () => {
     expect(url).toBe(`http://127.0.0.1:${local}/lab`);
     expect(await (await fetch(url)).text()).toBe("jupyter of the VM");
     expect(ended).toBeInstanceOf(Promise);
+  });
+
+  test("starts a run again that ended on an earlier VM: the note of its end goes, and the agent makes it anew", async () => {
+    let made = false;
+    engine.removeAllListeners("request").on("request", ({ url, method }, response) => {
+      const there = url === "/containers/agent-qlora-training/json" && made;
+      response.writeHead(there ? 200 : 404, { "content-type": "application/json" });
+      if (method === "POST") made = true;
+      response.end(JSON.stringify(there ? { State: { Running: true } } : { message: "no such container" }));
+    });
+    fake.play({
+      answers: [ONE_VM, { when: "rm -f /var/lib/tunestack/ended-run && sudo -n systemctl restart tunestack-agent" }],
+      forwards: { "/var/run/docker.sock": join(fake.folder, "engine.sock") },
+    });
+    await (await openVm(CLOUD_STACK)).start("agent-qlora-training");
+    expect(fake.calls.at(-1)).toContain("ended-run");
   });
 
   test("is tried again while the VM takes no logins yet", async () => {

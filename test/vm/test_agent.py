@@ -306,6 +306,29 @@ def test_which_end_is_for_good(planned: "Vm", status: str, code: int, leaving: b
     assert (plan.ended_run() == "wanted") == noted
 
 
+def test_a_run_that_is_started_again_goes_on_on_the_next_vm(planned: "Vm") -> None:
+    inspected(planned, "wanted", "exited", 75)
+    plan.note_ended_run(planned.config, lambda: False)
+    inspected(planned, "wanted", "running")
+    plan.note_ended_run(planned.config, lambda: False)
+    assert plan.ended_run() is None
+
+
+def test_the_status_names_the_plan_that_is_up(planned: "Vm") -> None:
+    cloud.status(planned.config, "starting", "tensorboard")
+    assert "plan" not in told(planned)
+    plan.apply_plan(planned.config)
+    assert told(planned)["plan"] == plan.plan_generation(planned.config)
+
+
+def test_a_plan_that_does_not_come_up_is_not_the_one_that_is(planned: "Vm") -> None:
+    (planned.root / "fails-tensorboard").touch()
+    with pytest.raises(AgentError):
+        plan.apply_plan(planned.config)
+    cloud.status(planned.config, "failed", "no such image")
+    assert "plan" not in told(planned)
+
+
 def test_a_missing_plan_says_what_makes_one(vm: "Vm") -> None:
     with pytest.raises(AgentError, match=r"no plan/compose\.yaml in the bucket .*: npx pulumi up"):
         plan.plan_generation(vm.config)

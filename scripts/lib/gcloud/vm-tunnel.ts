@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { UserError } from "../errors.ts";
 import { endWithThisCommand } from "../tunnel.ts";
 import { explainGcloud } from "./errors.ts";
-import { MISSING } from "./gcloud.ts";
+import { gcloud, MISSING } from "./gcloud.ts";
 import { type CloudStack, projectOf, type Vm } from "./vm.ts";
 
 /** The engine's socket on the VM. */
@@ -60,6 +60,12 @@ export async function openTunnel(
     if (attempt === TRIES || !isPassing(opened.said)) throw explain(outputs, args, opened);
     await sleep(retryMs);
   }
+}
+
+/** Runs a command on the VM, as whoever is logged in to gcloud. */
+export async function runOnVm(outputs: CloudStack, vm: Vm, command: string): Promise<void> {
+  const where = ["compute", "ssh", vm.name, "--zone", vm.zone, "--tunnel-through-iap", "--command", command];
+  await gcloud(projectOf(outputs), where);
 }
 
 /** A VM that has just started takes no logins yet, and a new key is not known there at once. */

@@ -1,13 +1,16 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { formatDuration } from "../../../stacks/settings/units.ts";
 import { engineSource } from "../../../stacks/targets/gcp-vm/paths.ts";
 import { Containers } from "../containers.ts";
+import { machineError } from "../errors.ts";
 import { atPort } from "../reach.ts";
 import { untilListening } from "../tunnel.ts";
 import type { Workloads } from "../workloads.ts";
 import { type CloudStack, requireVm } from "./vm.ts";
-import { openTunnel } from "./vm-tunnel.ts";
+import { openTunnel, runOnVm } from "./vm-tunnel.ts";
 
 /**
  * The containers on the stack's VM: its engine's socket comes here through Identity-Aware Proxy, so that everything
@@ -22,13 +25,38 @@ export async function openVm(outputs: CloudStack, retryMs?: number): Promise<Wor
   const socket = join(folder, "engine.sock");
   const { ended } = await openTunnel(outputs, vm, { kind: "engine", socket }, retryMs);
   await untilListening(socket, ended, vm.name);
-  return new Containers({
+  const containers = new Containers({
     engine: `unix://${socket}`,
     sourceOf: engineSource,
+    revive: async (container) => {
+      await runOnVm(outputs, vm, START_AGAIN);
+      await untilThere(containers, container);
+    },
     reach: async (url, local) => {
       const tunnel = await openTunnel(outputs, vm, { kind: "port", local, remote: Number(new URL(url).port) });
       await untilListening(local, tunnel.ended, vm.name);
       return { url: atPort(url, local), ended: tunnel.ended };
     },
   });
+  return containers;
+}
+
+/** The agent leaves a run away that ended on an earlier VM; without the note of that it makes the container anew. */
+const START_AGAIN = "sudo -n rm -f /var/lib/tunestack/ended-run && sudo -n systemctl restart tunestack-agent";
+const POLL_MS = 1000;
+/** The new VM may have to pull the image. */
+const PATIENCE_MS = 15 * 60_000;
+
+async function untilThere(workloads: Workloads, container: string): Promise<void> {
+  const deadline = Date.now() + PATIENCE_MS;
+  while (!(await workloads.state(container)).exists) {
+    if (Date.now() > deadline) {
+      throw machineError({
+        path: `container ${container}`,
+        reason: `was not made within ${formatDuration(PATIENCE_MS / 1000)}`,
+        remedy: "npm run train-status tells how the VM is",
+      });
+    }
+    await sleep(POLL_MS);
+  }
 }

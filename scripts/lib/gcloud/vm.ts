@@ -87,6 +87,9 @@ const POLL_MS = 10_000;
 /** A first boot installs driver and engine and pulls the image: 10 to 15 minutes are usual. */
 const PATIENCE_MS = 45 * 60_000;
 
+/** The agent's word that another run is in progress. */
+const NOT_REPLACED = /was not replaced/;
+
 const generationSchema = z.object({ generation: z.coerce.string() });
 
 /**
@@ -110,7 +113,10 @@ export async function awaitPlan(outputs: CloudStack, report: Report, wait = POLL
     const vm = await findVm(outputs);
     const status = await readVmStatus(outputs);
     const ours = status !== undefined && vm?.name === status.instance && vm.status === "RUNNING";
-    if (ours && status.plan === generation && status.stage === "up") return `${status.instance}: ${status.message}`;
+    if (ours && status.plan === generation && status.stage === "up") {
+      if (NOT_REPLACED.test(status.message)) throw notReplaced(outputs, status);
+      return `${status.instance}: ${status.message}`;
+    }
     if (ours && status.stage === "failed" && Date.parse(status.time) > started) throw failedVm(outputs, status);
     if (Date.now() - started > PATIENCE_MS) throw tooLong(outputs, vm, status);
     report(progressOf(outputs, vm, ours ? status : undefined));
@@ -127,6 +133,20 @@ function progressOf(outputs: CloudStack, vm: Vm | undefined, status: VmStatus | 
   return vm === undefined
     ? "waiting for a VM"
     : `${vm.name} in ${vm.zone}: ${vm.status?.toLowerCase() ?? "being made"}`;
+}
+
+function notReplaced({ stack }: CloudStack, { message }: VmStatus): UserError {
+  return new UserError(
+    [
+      {
+        path: `stack ${stack}`,
+        reason: message.replace(/: npm run .*/, ""),
+        remedy: `npm run train-stop -- --stack ${stack}, then the same command again; or set training.replaceRunning`,
+      },
+    ],
+    EXIT.refused,
+    "run",
+  );
 }
 
 function failedVm({ stack, cloud }: CloudStack, status: VmStatus): UserError {

@@ -14,7 +14,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
-from machine import AgentError
+from machine import APPLIED, RUN, AgentError
 
 METADATA = "http://metadata.google.internal/computeMetadata/v1"
 STORAGE = "https://storage.googleapis.com"
@@ -175,6 +175,7 @@ def status(config: dict[str, Any], stage: str, message: str) -> None:
             "instance": metadata("instance/name"),
             "zone": own_zone(),
             "machineType": metadata("instance/machine-type").rsplit("/", 1)[-1],
+            **({"plan": applied.read_text()} if (applied := RUN / APPLIED).exists() else {}),
         }
         put(config["bucket"], "status/vm.json", json.dumps(report).encode())
     except (AgentError, OSError) as error:

@@ -11,6 +11,8 @@ DATA = Path("/var/lib/tunestack")
 DISK = Path("/dev/disk/by-id/google-tunestack-data")
 # In memory: gone with the VM.
 RUN = Path("/run/tunestack")
+# File there: generation of the plan that was applied last, for whoever waits for it.
+APPLIED = "applied"
 # Who the containers run as; they must be able to read their secrets.
 CONTAINER_USER = 1000
 

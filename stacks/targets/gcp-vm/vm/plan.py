@@ -8,7 +8,7 @@ from typing import Any
 from cloud import authorised, call, get, object_url, status
 from content import fetch_inputs, fetch_secrets
 from engine import BACKUP_SERVICE, RUN_SERVICE, SPECIFICATION, compose, container_of, docker, found_run, log_in
-from machine import DATA, RUN, AgentError, write_aside
+from machine import APPLIED, DATA, RUN, AgentError, write_aside
 
 PLAN = "plan/compose.yaml"
 # A run that is done, or was stopped on request with a checkpoint saved.
@@ -26,6 +26,7 @@ def plan_generation(config: dict[str, Any]) -> str:
 
 def apply_plan(config: dict[str, Any]) -> None:
     """Brings up what the plan says. Raises AgentError with every service that does not come up; the others do."""
+    generation = plan_generation(config)
     fetch_secrets(config)
     fetch_inputs(config)
     write_aside(RUN / "compose.yaml", get(config["bucket"], PLAN))
@@ -52,6 +53,7 @@ def apply_plan(config: dict[str, Any]) -> None:
             failed.append(f"{name} does not come up: {error}")
     if failed:
         raise AgentError("; ".join(failed))
+    write_aside(RUN / APPLIED, generation.encode())
     status(config, "up", message)
 
 
@@ -102,6 +104,10 @@ def ended_run() -> str | None:
 def note_ended_run(config: dict[str, Any], leaving: Callable[[], bool]) -> None:
     """A run that ended well is noted on the data disk, so that it is not started again on the next VM."""
     found = found_run()
+    if found is not None and found["state"]["Running"] and found["specification"] == ended_run():
+        # Somebody started it again: it goes on on the next VM, too.
+        (DATA / "ended-run").unlink()
+        return
     if found is None or found["state"]["Status"] != "exited" or found["state"]["ExitCode"] not in ENDED_WELL:
         return
     # A run that the VM's own end stopped goes on on the next one.
