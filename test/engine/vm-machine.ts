@@ -14,7 +14,7 @@ const IMAGE = "tunestack-test/vm";
 const STATE = "/cloud/state";
 const MACHINE_DIR = join(PROJECT_DIR, "test", "vm", "machine");
 /** Hosts that the fake cloud answers for; `prepare.sh` makes its certificate for the same ones. */
-const HOSTS = [
+export const HOSTS = [
   "metadata.google.internal",
   "storage.googleapis.com",
   "secretmanager.googleapis.com",
