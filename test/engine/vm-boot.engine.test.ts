@@ -184,6 +184,7 @@ describe("a restart of the machine", () => {
         timeout: 60_000,
       })
       .toBe("2\n");
+    expect(await machine.run("systemctl is-enabled docker.service docker.socket || true")).toBe("disabled\ndisabled\n");
     const times = await machine.run(
       "systemctl show --property ExecMainStartTimestampMonotonic --value startup.service docker.service",
     );
