@@ -1,5 +1,8 @@
 import * as pulumi from "@pulumi/pulumi";
 import { describe, expect, test } from "vitest";
+import { violations } from "../../policy/index.ts";
+import { MASKED, UNKNOWN } from "../../policy/secrets.ts";
+import type { PreviewedResource } from "../../policy/types.ts";
 import { makePlan } from "../../stacks/plan/plan.ts";
 import type { RawSettings } from "../../stacks/settings/layers.ts";
 import { cloudNames } from "../../stacks/targets/gcp-vm/names.ts";
@@ -34,6 +37,81 @@ function find(registrations: readonly Registration[], name: string): Registratio
 
 /** Pulumi's mark of a secret in what goes to the engine. */
 const SECRET_MARK = "4dabf18193072939515e22adb298388d";
+
+const SCOPE = "https://www.googleapis.com/auth/";
+
+/** What is registered, as the rules of a preview see it: secrets masked, ids not known yet. */
+function previewed(registrations: readonly Registration[]): readonly PreviewedResource[] {
+  return registrations.map(({ type, name, inputs, retainOnDelete }) => {
+    const masked = JSON.stringify(inputs, (_key, value: unknown) => {
+      if (typeof value === "object" && value !== null && SECRET_MARK in value) return MASKED;
+      return typeof value === "string" && /^<(name|email) of |^tunestack-.*-id$/.test(value) ? UNKNOWN : value;
+    });
+    const plain: PreviewedResource["inputs"] = JSON.parse(masked);
+    return { type, name, operation: "create", inputs: plain, before: undefined, retainOnDelete, protect: false };
+  });
+}
+
+describe("what the rules of policy/ say of it", () => {
+  test.each([
+    ["as it is by default", {}],
+    ["with several kinds of GPU at the standard price", { gpus: ["L4", "A100-40"], provisioning: "standard" }],
+    ["with an attached GPU", { gpus: ["T4"] }],
+  ])("%s: nothing", async (_title, gcp) => {
+    expect(violations(previewed(await declare(gcp)))).toEqual([]);
+  });
+
+  const TAMPERED: readonly (readonly [string, string, (inputs: Record<string, unknown>) => object, string])[] = [
+    [
+      "a public address",
+      "tunestack-template",
+      ({ networkInterfaces }) => ({ networkInterfaces: [{ ...Object(networkInterfaces)[0], accessConfigs: [{}] }] }),
+      "public-exposure",
+    ],
+    ["a firewall open to all", "tunestack-ssh", () => ({ sourceRanges: ["0.0.0.0/0"] }), "public-exposure"],
+    [
+      "the default account",
+      "tunestack-template",
+      () => ({ serviceAccount: { email: "12-compute@developer.gserviceaccount.com" } }),
+      "broad-identity",
+    ],
+    [
+      "a broad scope",
+      "tunestack-template",
+      ({ serviceAccount }) => ({ serviceAccount: { ...Object(serviceAccount), scopes: [`${SCOPE}compute`] } }),
+      "broad-identity",
+    ],
+    ["a role over the project", "tunestack-logs-grant", () => ({ role: "roles/editor" }), "broad-identity"],
+    ["a bucket for everybody", "tunestack-bucket-grant", () => ({ member: "allUsers" }), "broad-identity"],
+    ["a bucket without uniform access", "tunestack-bucket", () => ({ uniformBucketLevelAccess: false }), "open-bucket"],
+    [
+      "a secret in plain text",
+      "tunestack-secret-restic-password-value",
+      () => ({ secretData: "in plain text" }),
+      "plain-secrets",
+    ],
+    [
+      "a secret in the boot script",
+      "tunestack-template",
+      () => ({ metadata: { "startup-script": `export HF_TOKEN=hf_${"a".repeat(34)}` } }),
+      "plain-secrets",
+    ],
+  ];
+
+  test.each(TAMPERED)("%s is refused", async (_title, name, change, rule) => {
+    const resources = previewed(await declare()).map((resource) =>
+      resource.name === name
+        ? { ...resource, inputs: { ...resource.inputs, ...change({ ...resource.inputs }) } }
+        : resource,
+    );
+    expect(violations(resources).map((found) => [found.rule, found.path.split(":")[0]])).toEqual([[rule, name]]);
+  });
+
+  test("a GPU without a budget is refused", async () => {
+    const resources = previewed(await declare()).filter(({ type }) => type !== "gcp:billing/budget:Budget");
+    expect(violations(resources).map(({ rule }) => rule)).toContain("gpu-without-budget");
+  });
+});
 
 describe("what a stack on a GPU VM registers", () => {
   test("every resource of Google's with exactly its inputs", async () => {

@@ -14,6 +14,11 @@ const TEMPLATE = "gcp:compute/instanceTemplate:InstanceTemplate";
 const SSH = [{ protocol: "tcp", ports: ["22"] }];
 const BUDGET = resource("gcp:billing/budget:Budget", {}, { name: "budget" });
 const deleted = { operation: "delete" } as const;
+const CLOSED = { uniformBucketLevelAccess: true, publicAccessPrevention: "enforced" };
+const OWN = "tunestack-prod@team-ml.iam.gserviceaccount.com";
+const CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform";
+const NODES = "gcp:container/nodePool:NodePool";
+const GRANT = "gcp:projects/iAMMember:IAMMember";
 
 type Fixture = readonly [string, readonly PreviewedResource[]];
 
@@ -68,9 +73,82 @@ const FIXTURES: Readonly<Record<string, { readonly passes: readonly Fixture[]; r
         ["a password in an address", [resource(CONTAINER, { envs: ["REMOTE=https://me:abc@host/x.git"] })]],
       ],
     },
+    "broad-identity": {
+      passes: [
+        ["an account of its own", [resource(TEMPLATE, { serviceAccount: { email: OWN, scopes: [CLOUD_PLATFORM] } })]],
+        ["an account that is made with it", [resource(TEMPLATE, { serviceAccount: { email: UNKNOWN } })]],
+        ["a machine without any account", [resource(TEMPLATE, {})]],
+        [
+          "a role for what is done",
+          [resource(GRANT, { role: "roles/logging.logWriter", member: `serviceAccount:${OWN}` })],
+        ],
+        ["nodes with their own account", [resource(NODES, { nodeConfig: { serviceAccount: OWN } })]],
+        ["a grant that goes", [resource(GRANT, { role: "roles/owner", member: "allUsers" }, deleted)]],
+      ],
+      fails: [
+        ["a nameless account", [resource(TEMPLATE, { serviceAccount: { scopes: [CLOUD_PLATFORM] } })]],
+        [
+          "the default account",
+          [resource(TEMPLATE, { serviceAccount: { email: "123-compute@developer.gserviceaccount.com" } })],
+        ],
+        ["nodes with the default account", [resource(NODES, { nodeConfig: { serviceAccount: "default" } })]],
+        ["nodes that name none", [resource(NODES, { nodeConfig: {} })]],
+        [
+          "a notebook's schedule with the default account",
+          [
+            resource("gcp:colab/schedule:Schedule", {
+              createNotebookExecutionJobRequest: {
+                notebookExecutionJob: { serviceAccount: "123-compute@developer.gserviceaccount.com" },
+              },
+            }),
+          ],
+        ],
+        [
+          "a broad scope",
+          [
+            resource(TEMPLATE, {
+              serviceAccount: { email: OWN, scopes: ["https://www.googleapis.com/auth/devstorage.full_control"] },
+            }),
+          ],
+        ],
+        ["a role over the project", [resource(GRANT, { role: "roles/editor", member: `serviceAccount:${OWN}` })]],
+        [
+          "a bucket for everybody",
+          [
+            resource("gcp:storage/bucketIAMMember:BucketIAMMember", {
+              role: "roles/storage.objectViewer",
+              member: "allUsers",
+            }),
+          ],
+        ],
+        [
+          "a binding for everybody",
+          [
+            resource("gcp:storage/bucketIAMBinding:BucketIAMBinding", {
+              role: "roles/storage.objectViewer",
+              members: ["user:me@example.com", "allAuthenticatedUsers"],
+            }),
+          ],
+        ],
+      ],
+    },
+    "open-bucket": {
+      passes: [
+        ["a closed bucket", [resource("gcp:storage/bucket:Bucket", CLOSED)]],
+        ["an open one that goes", [resource("gcp:storage/bucket:Bucket", {}, { ...deleted, retainOnDelete: true })]],
+      ],
+      fails: [
+        [
+          "access object by object",
+          [resource("gcp:storage/bucket:Bucket", { ...CLOSED, uniformBucketLevelAccess: false })],
+        ],
+        ["public access", [resource("gcp:storage/bucket:Bucket", { ...CLOSED, publicAccessPrevention: "inherited" })]],
+        ["a list of readers", [resource("gcp:storage/bucketACL:BucketACL", {})]],
+      ],
+    },
     "unprotected-data": {
       passes: [
-        ["a new bucket", [resource("gcp:storage/bucket:Bucket", {})]],
+        ["a new bucket", [resource("gcp:storage/bucket:Bucket", CLOSED)]],
         ["a disk that is kept", [resource("gcp:compute/disk:Disk", {}, { ...deleted, retainOnDelete: true })]],
         ["a container that goes", [resource(CONTAINER, {}, deleted)]],
       ],
@@ -93,7 +171,11 @@ const FIXTURES: Readonly<Record<string, { readonly passes: readonly Fixture[]; r
         ["a budget that goes", [resource(TEMPLATE, { machineType: "g2-standard-8" }), { ...BUDGET, ...deleted }]],
         [
           "a node pool",
-          [resource("gcp:container/nodePool:NodePool", { nodeConfig: { guestAccelerators: [{ type: "nvidia-l4" }] } })],
+          [
+            resource("gcp:container/nodePool:NodePool", {
+              nodeConfig: { guestAccelerators: [{ type: "nvidia-l4" }], serviceAccount: OWN },
+            }),
+          ],
         ],
       ],
     },
