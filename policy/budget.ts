@@ -33,6 +33,8 @@ function asksForGpu(value: unknown): boolean {
   if (typeof value === "string") return GPU_MACHINE.test(value);
   if (Array.isArray(value)) return value.some(asksForGpu);
   if (!isTree(value)) return false;
+  // Vertex AI names one GPU beside the machine.
+  if (typeof value.acceleratorType === "string" && value.acceleratorType !== "") return true;
   const attached = [...treesIn(value.guestAccelerators), ...treesIn(value.accelerators)];
   if (attached.some(({ count, acceleratorCount }) => (count ?? acceleratorCount ?? 1) !== 0)) return true;
   const within = [

@@ -1,8 +1,50 @@
 import { z } from "zod";
-import { GPU_TYPE_NAMES, GPU_TYPES } from "./gpu-types.ts";
+import { COLAB_GPU_NAMES, GPU_TYPE_NAMES, GPU_TYPES } from "./gpu-types.ts";
 import { duration, size } from "./values.ts";
 
 const zone = z.string().regex(/^[a-z]+-[a-z]+\d+-[a-z]$/, { error: "is no zone: write it as us-central1-a" });
+
+/** Google takes no other times: https://cloud.google.com/colab/docs/idle-shutdown. */
+const COLAB_IDLE = { least: 600, most: 86_400 } as const;
+
+/** Notebooks of Colab Enterprise in the stack's project. Off by default. */
+const colab = z.strictObject({
+  /** Default: false. */
+  enabled: z.boolean(),
+  /** Kind of GPU of a runtime. Default: `L4`. */
+  gpu: z.enum(COLAB_GPU_NAMES),
+  /** Data disk of a runtime. Default: `100GiB`. */
+  disk: size,
+  /** A runtime stops when nothing was run in it for this long, from 10 minutes to 24 hours. Default: `30m`. */
+  idleShutdown: duration.refine((seconds) => seconds >= COLAB_IDLE.least && seconds <= COLAB_IDLE.most, {
+    error: "is outside of what Colab Enterprise takes",
+    params: { remedy: "write a time from 10m to 24h" },
+  }),
+  /** An address of its own on the internet; without it Cloud NAT leads out all the same. Default: false. */
+  publicInternet: z.boolean(),
+  /** Who gets a runtime of their own, by the mail of their login. It is made stopped, and costs its disk until started. */
+  users: z.array(z.email({ error: "is no mail of a login: write it as me@example.com" })),
+  /** Key of your own that encrypts disks and results. Example: `projects/p/locations/us-central1/keyRings/r/cryptoKeys/k`. */
+  kmsKey: z
+    .string()
+    .regex(/^projects\/[^/]+\/locations\/[^/]+\/keyRings\/[^/]+\/cryptoKeys\/[^/]+$/, {
+      error: "is no key: write it as projects/P/locations/L/keyRings/R/cryptoKeys/K",
+    })
+    .optional(),
+  /** Runs a notebook again and again, as a service account of its own; undefined runs none. */
+  schedule: z
+    .strictObject({
+      /** When, in the form of cron, with a time zone if you like. Example: `TZ=Europe/Berlin 0 3 * * *`. */
+      cron: z.string().regex(/^(TZ=\S+ )?\S+ \S+ \S+ \S+ \S+$/, {
+        error: "is no time of cron: write minute, hour, day, month and weekday, such as 0 3 * * *",
+      }),
+      /** Notebook of this machine, relative to the project. Example: `colab_train.ipynb`. */
+      notebook: z.string().min(1),
+      /** An execution ends after this. Default of Google's: 24h. Example: `6h`. */
+      maximumRun: duration,
+    })
+    .optional(),
+});
 
 /** The block of the target `gcp-vm`. */
 const fields = z.strictObject({
@@ -36,6 +78,7 @@ const fields = z.strictObject({
   ),
   /** Time for which deleted snapshots can still be had from the bucket. Default: `30d`. */
   snapshotRetention: duration,
+  colab,
   /** Monthly budget, with word at 50, 80 and 100 % of it; undefined has none, which the policy refuses for `prod`. */
   budget: z
     .strictObject({
@@ -83,6 +126,14 @@ export function bucketName(stack: string, project: string): string {
 const SERVICES = ["artifactregistry", "compute", "iam", "iap", "logging", "secretmanager", "storage"] as const;
 
 /** The services of Google's that a stack needs, which a new project has switched off. */
-export function googleServices({ budget }: Pick<z.output<typeof gcpSchema>, "budget">): readonly string[] {
-  return budget === undefined ? SERVICES : [...SERVICES, "billingbudgets"];
+export function googleServices({
+  budget,
+  colab: { enabled },
+}: Pick<z.output<typeof gcpSchema>, "budget" | "colab">): readonly string[] {
+  return [
+    ...SERVICES,
+    ...(budget === undefined ? [] : ["billingbudgets"]),
+    // Colab Enterprise is part of Vertex AI, and keeps its notebooks in Dataform.
+    ...(enabled ? ["aiplatform", "dataform"] : []),
+  ];
 }

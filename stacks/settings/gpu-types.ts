@@ -134,5 +134,15 @@ export type GpuTypeName = keyof typeof GPU_TYPES;
 
 export const GPU_TYPE_NAMES: readonly [GpuTypeName, ...GpuTypeName[]] = ["T4", "L4", "A100-40", "A100-80", "H100"];
 
+/** Kinds that Colab Enterprise offers, by the name that Vertex AI has for them (its enumeration AcceleratorType). */
+export const COLAB_ACCELERATORS = {
+  T4: "NVIDIA_TESLA_T4",
+  L4: "NVIDIA_L4",
+  "A100-40": "NVIDIA_TESLA_A100",
+  "A100-80": "NVIDIA_A100_80GB",
+} as const;
+
+export const COLAB_GPU_NAMES = ["T4", "L4", "A100-40", "A100-80"] as const;
+
 /** Compute capability from which on a GPU computes in bf16. */
 export const BF16_CAPABILITY = 8.0;

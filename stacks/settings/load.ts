@@ -78,6 +78,7 @@ export function loadStack(options: LoadOptions): StackInputs {
   const layers = settingsLayers(options);
   const { settings, sources } = resolveSettings(layers);
   checkCertificate(projectDir, settings.image.caCertificate);
+  if (settings.target === "gcp-vm") checkNotebook(projectDir, settings.gcp.colab.schedule?.notebook);
   return {
     stack,
     projectDir: resolve(projectDir),
@@ -99,6 +100,18 @@ function checkCertificate(projectDir: string, given: string | undefined): void {
       value: showValue(given),
       reason: "there is no such file",
       remedy: "give the PEM file of the certificate that your proxy signs with",
+    },
+  ]);
+}
+
+function checkNotebook(projectDir: string, given: string | undefined): void {
+  if (given === undefined || existsSync(resolve(projectDir, given))) return;
+  throw new SettingsError([
+    {
+      path: "gcp.colab.schedule.notebook",
+      value: showValue(given),
+      reason: "there is no such file",
+      remedy: "name the .ipynb file that is to be run, relative to the project",
     },
   ]);
 }

@@ -34,11 +34,15 @@ const ANSWERS: Readonly<Record<string, (name: string, inputs: State) => State>> 
   "tunestack:docker:DockerStack": (_name, inputs) => inputs,
   "tunestack:image:TunestackImage": (_name, inputs) => inputs,
   "tunestack:gcp-vm:GcpVmStack": (_name, inputs) => inputs,
+  "tunestack:gcp-vm:ColabEnterprise": (_name, inputs) => inputs,
   ...Object.fromEntries(
     [
       "artifactregistry/repository:Repository",
       "artifactregistry/repositoryIamMember:RepositoryIamMember",
       "billing/budget:Budget",
+      "colab/runtime:Runtime",
+      "colab/runtimeTemplate:RuntimeTemplate",
+      "colab/schedule:Schedule",
       "compute/disk:Disk",
       "compute/firewall:Firewall",
       "compute/network:Network",
@@ -55,9 +59,9 @@ const ANSWERS: Readonly<Record<string, (name: string, inputs: State) => State>> 
       "serviceaccount/iAMMember:IAMMember",
       "storage/bucket:Bucket",
       "storage/bucketIAMMember:BucketIAMMember",
-      "storage/bucketObject:BucketObject",
     ].map((type) => [`gcp:${type}`, (name: string, inputs: State): State => ({ name, ...inputs })]),
   ),
+  "gcp:storage/bucketObject:BucketObject": (name, inputs) => ({ name, ...inputs, generation: 17 }),
   "gcp:compute/instanceTemplate:InstanceTemplate": (name, inputs) => ({
     ...inputs,
     selfLinkUnique: `<link of ${name}>`,

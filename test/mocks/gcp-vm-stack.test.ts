@@ -35,6 +35,13 @@ function find(registrations: readonly Registration[], name: string): Registratio
   return found;
 }
 
+const COLAB = {
+  enabled: true,
+  users: ["Me.Too@example.com"],
+  kmsKey: "projects/team-ml/locations/us-central1/keyRings/lab/cryptoKeys/colab",
+  schedule: { cron: "TZ=Europe/Berlin 0 3 * * *", notebook: "colab_train.ipynb", maximumRun: "6h" },
+};
+
 /** Pulumi's mark of a secret in what goes to the engine. */
 const SECRET_MARK = "4dabf18193072939515e22adb298388d";
 
@@ -120,6 +127,37 @@ describe("what a stack on a GPU VM registers", () => {
       "mocks/gcp-vm.json",
       cloud.map(({ type, name, parent, inputs, retainOnDelete }) => ({ type, name, parent, inputs, retainOnDelete })),
     );
+  });
+
+  test("nothing of Colab Enterprise unless it is asked for; then its resources with exactly their inputs", async () => {
+    const ofColab = (one: Registration) => /colab/.test(one.type + one.name);
+    expect((await declare()).filter(ofColab)).toEqual([]);
+    const registrations = await declare({ colab: COLAB });
+    expectGolden(
+      "mocks/gcp-colab.json",
+      registrations
+        .filter((one) => ofColab(one) && one.type.startsWith("gcp:"))
+        .map(({ type, name, parent, inputs }) => ({ type, name, parent, inputs })),
+    );
+    expect(violations(previewed(registrations))).toEqual([]);
+  });
+
+  test("a runtime template with another GPU, disk, time and network, and without a key or a schedule", async () => {
+    const colab = { enabled: true, gpu: "T4", disk: "50GiB", idleShutdown: "2h", publicInternet: true };
+    const registrations = await declare({ colab });
+    expect(find(registrations, "tunestack-colab-template").inputs).toMatchObject({
+      machineSpec: { machineType: "n1-standard-8", acceleratorType: "NVIDIA_TESLA_T4", acceleratorCount: 1 },
+      dataPersistentDiskSpec: { diskSizeGb: "50" },
+      idleShutdownConfig: { idleTimeout: "7200s" },
+      networkSpec: { enableInternetAccess: true },
+    });
+    expect(JSON.stringify(registrations)).not.toMatch(/encryptionSpec|colab\/schedule/);
+    const withoutBudget = previewed(registrations).filter(
+      ({ type }) => !/Budget|instanceTemplate|InstanceGroupManager/.test(type),
+    );
+    expect(violations(withoutBudget).map(({ rule, path }) => [rule, path])).toEqual([
+      ["gpu-without-budget", "tunestack-colab-template"],
+    ]);
   });
 
   test("a plan that names the images by what was pushed", async () => {

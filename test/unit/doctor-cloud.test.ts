@@ -5,7 +5,7 @@ import { googleServices } from "../../stacks/settings/gcp.ts";
 import { FakeGcloud } from "../lib/fake-gcloud.ts";
 import { gcpInputs } from "../lib/inputs.ts";
 
-const SERVICES = googleServices({ budget: undefined });
+const SERVICES = googleServices({ ...gcpInputs().settings.gcp, budget: undefined });
 const WELL: CloudFacts = {
   stack: "prod",
   project: "team-ml",

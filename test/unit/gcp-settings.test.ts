@@ -31,6 +31,36 @@ const REJECTED: readonly (readonly [string, RawSettings, string, string])[] = [
     "is no project id: 6 to 30 lower-case letters, digits, hyphens",
   ],
   [
+    "a Colab runtime that would never stop",
+    { colab: { idleShutdown: "5m" } },
+    "gcp.colab.idleShutdown (test)",
+    "is outside of what Colab Enterprise takes",
+  ],
+  [
+    "a user who is none",
+    { colab: { users: ["me"] } },
+    "gcp.colab.users.0 (test)",
+    "is no mail of a login: write it as me@example.com",
+  ],
+  [
+    "a key by another name",
+    { colab: { kmsKey: "my-key" } },
+    "gcp.colab.kmsKey (test)",
+    "is no key: write it as projects/P/locations/L/keyRings/R/cryptoKeys/K",
+  ],
+  [
+    "a time that is none of cron's",
+    { colab: { schedule: { cron: "every night", notebook: "x.ipynb", maximumRun: "1h" } } },
+    "gcp.colab.schedule.cron (test)",
+    "is no time of cron: write minute, hour, day, month and weekday, such as 0 3 * * *",
+  ],
+  [
+    "a GPU that Colab Enterprise has not",
+    { colab: { gpu: "H100" } },
+    "gcp.colab.gpu (test)",
+    "is not one of the values allowed",
+  ],
+  [
     "nobody's name",
     { access: ["me@example.com"] },
     "gcp.access.0 (test)",

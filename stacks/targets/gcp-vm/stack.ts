@@ -1,9 +1,11 @@
+import { resolve } from "node:path";
 import * as gcp from "@pulumi/gcp";
 import * as pulumi from "@pulumi/pulumi";
 import { TunestackImage } from "../../image/image.ts";
 import type { ImageStage, Plan } from "../../plan/types.ts";
 import { googleServices } from "../../settings/gcp.ts";
 import { GENERATED_SECRETS, type InputsOf } from "../../settings/load.ts";
+import { ColabEnterprise } from "./colab.ts";
 import type { InputFile } from "./inputs.ts";
 import type { CloudNames } from "./names.ts";
 import { composeText, renderCompose } from "./render-compose.ts";
@@ -47,7 +49,7 @@ export class GcpVmStack extends pulumi.ComponentResource {
     super("tunestack:gcp-vm:GcpVmStack", name, {}, opts);
     this.#enabled = this.enable(name, args);
     const account = this.account(name, args);
-    const subnet = this.network(name, args, account);
+    const { network, subnet } = this.network(name, args, account);
     const bucket = this.bucket(name, args, account);
     const disks = this.disks(name, args);
     const image = this.image(name, args, account);
@@ -55,6 +57,7 @@ export class GcpVmStack extends pulumi.ComponentResource {
     const content = this.content(name, args, bucket, image);
     this.access(name, args, account);
     this.budget(name, args);
+    this.colab(name, args, { network, subnet, bucket });
     // Whatever the machine asks for at its first start is there by then.
     this.machine(name, args, { account, subnet, dependsOn: [...disks, ...secrets, ...content] });
     this.images = image.references;
@@ -91,7 +94,7 @@ export class GcpVmStack extends pulumi.ComponentResource {
     name: string,
     { names, settings }: GcpVmStackArgs,
     account: gcp.serviceaccount.Account,
-  ): gcp.compute.Subnetwork {
+  ): { readonly network: gcp.compute.Network; readonly subnet: gcp.compute.Subnetwork } {
     const network = new gcp.compute.Network(`${name}-network`, renderNetwork(names), this.child());
     const subnet = new gcp.compute.Subnetwork(
       `${name}-subnet`,
@@ -101,7 +104,7 @@ export class GcpVmStack extends pulumi.ComponentResource {
     const router = new gcp.compute.Router(`${name}-router`, renderRouter(names, network.id), this.child());
     new gcp.compute.RouterNat(`${name}-nat`, renderNat(names, router.name, subnet.id), this.child());
     new gcp.compute.Firewall(`${name}-ssh`, renderIapFirewall(names, network.id, account.email), this.child());
-    return subnet;
+    return { network, subnet };
   }
 
   /** Kept when the stack is destroyed: snapshots are what people come back for. */
@@ -234,6 +237,21 @@ export class GcpVmStack extends pulumi.ComponentResource {
     );
   }
 
+  private colab(
+    name: string,
+    { names, settings, projectDir }: GcpVmStackArgs,
+    { network, subnet, bucket }: ColabNeeds,
+  ): void {
+    const { colab } = settings;
+    if (!colab.enabled) return;
+    const notebook = colab.schedule === undefined ? undefined : resolve(projectDir, colab.schedule.notebook);
+    new ColabEnterprise(
+      `${name}-colab`,
+      { names, settings: colab, network: network.id, subnet: subnet.id, bucket: bucket.name, notebook },
+      { parent: this, dependsOn: [...this.#enabled] },
+    );
+  }
+
   private machine(
     name: string,
     { names, settings, bootScript }: GcpVmStackArgs,
@@ -254,6 +272,12 @@ export class GcpVmStack extends pulumi.ComponentResource {
       }),
     );
   }
+}
+
+interface ColabNeeds {
+  readonly network: gcp.compute.Network;
+  readonly subnet: gcp.compute.Subnetwork;
+  readonly bucket: gcp.storage.Bucket;
 }
 
 interface MachineNeeds {
