@@ -60,6 +60,8 @@ function previewed(registrations: readonly Registration[]): readonly PreviewedRe
 }
 
 describe("what the rules of policy/ say of it", () => {
+  const untouched = declare();
+
   test.each([
     ["as it is by default", {}],
     ["with several kinds of GPU at the standard price", { gpus: ["L4", "A100-40"], provisioning: "standard" }],
@@ -106,7 +108,7 @@ describe("what the rules of policy/ say of it", () => {
   ];
 
   test.each(TAMPERED)("%s is refused", async (_title, name, change, rule) => {
-    const resources = previewed(await declare()).map((resource) =>
+    const resources = previewed(await untouched).map((resource) =>
       resource.name === name
         ? { ...resource, inputs: { ...resource.inputs, ...change({ ...resource.inputs }) } }
         : resource,
@@ -115,7 +117,7 @@ describe("what the rules of policy/ say of it", () => {
   });
 
   test("a GPU without a budget is refused", async () => {
-    const resources = previewed(await declare()).filter(({ type }) => type !== "gcp:billing/budget:Budget");
+    const resources = previewed(await untouched).filter(({ type }) => type !== "gcp:billing/budget:Budget");
     expect(violations(resources).map(({ rule }) => rule)).toContain("gpu-without-budget");
   });
 });
