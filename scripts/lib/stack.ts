@@ -7,7 +7,7 @@ import { loadStack, type StackInputs } from "../../stacks/settings/load.ts";
 import { explainBuild, failedStage } from "./build.ts";
 import { EXIT, machineError, UserError } from "./errors.ts";
 import { isInFileBackend } from "./file-backend.ts";
-import { PASSPHRASE_FILE, PROJECT_DIR, PULUMI_HOME, PULUMI_ROOT, pulumiEnvironment } from "./project.ts";
+import { DEFAULT_STACK, PASSPHRASE_FILE, PROJECT_DIR, PULUMI_HOME, PULUMI_ROOT, pulumiEnvironment } from "./project.ts";
 import { explainPulumi } from "./pulumi-errors.ts";
 import type { Report } from "./steps.ts";
 
@@ -105,7 +105,13 @@ export async function requireOutputs(name: string): Promise<StackOutputs> {
   const outputs = await readOutputs(await openStack(name));
   if (outputs !== undefined) return outputs;
   throw new UserError(
-    [{ path: `stack ${name}`, reason: "is not up", remedy: "npm start, or npm run train-dev" }],
+    [
+      {
+        path: `stack ${name}`,
+        reason: "is not up",
+        remedy: name === DEFAULT_STACK ? "npm start, or npm run train-dev" : `npm run train-monitor -- --stack ${name}`,
+      },
+    ],
     EXIT.stack,
     "stack",
   );
