@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -168,6 +169,24 @@ def test_a_restarted_runner_goes_on_at_once(site: Site) -> None:
     first.wait()
     site.start("first", "--lease=10m")
     wait_for(lambda: site.status("work") == "completed", 30)
+
+
+def test_a_runner_is_not_disturbed_by_what_a_killed_one_had_begun(site: Site) -> None:
+    """The killed runner's git lives on, and makes its worktree when the next runner has long begun with its own."""
+    slow = site.folder / "bin" / "git"
+    slow.parent.mkdir()
+    real, begun = shutil.which("git"), site.folder / "begun"
+    slow.write_text(f'#!/bin/sh\ncase " $* " in *" worktree add "*) touch {begun}; sleep 2;; esac\nexec {real} "$@"\n')
+    slow.chmod(0o755)
+    environment = {"PATH": f"{slow.parent}:{os.environ['PATH']}"}
+    site.push([{"name": "work", "command": "git rev-parse HEAD"}])
+    first = site.start("first", environment=environment)
+    wait_for(begun.exists)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    site.start("first", environment=environment)
+    wait_for(lambda: site.status("work") in ("completed", "error"))
+    assert site.status("work") == "completed", site.entries()["work"]
 
 
 def test_a_runner_that_was_away_notices_that_it_has_lost_its_claim(site: Site) -> None:

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import sys
 import time
 import traceback
@@ -133,12 +134,14 @@ def _run(options: argparse.Namespace) -> int:
             raise SettingsError(
                 f"another runner works in {settings.state}", "stop that one, or give this one a --state of its own"
             ) from None
+        for leftover in settings.worktrees.iterdir():
+            shutil.rmtree(leftover, ignore_errors=True)
         serve(settings)
     return 0
 
 
 def _make_folders(settings: Settings) -> None:
-    for folder in (settings.state, settings.outputs, settings.state / "worktrees"):
+    for folder in (settings.state, settings.outputs, settings.worktrees):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -100,7 +100,6 @@ class Execution:
     def _check_out_and_supervise(self) -> Mapping[str, object]:
         self.output.mkdir(parents=True, exist_ok=True)
         with _checking_out:
-            self._clean_up()
             self._git.check_out(self.job.commit, self._worktree)
         read_report, report = os.pipe()
         read_control, control = os.pipe()

@@ -65,7 +65,8 @@ def serve(settings: Settings) -> None:
         log = LogFile(output / LOG, settings.most_log_bytes, redactor, lambda error: say(f"{item.name}: {error}"))
         log.say(f"{now()} attempt {number} of {item.name} on {name}, commit {commit}")
         job = Job(item.name, command_of(item), commit, item.timeout, given, environment_of(item, number))
-        worktree = settings.state / "worktrees" / item.name
+        # A name that no git of an earlier runner, killed a moment ago, can still be busy with.
+        worktree = settings.worktrees / f"{item.name}-{secrets.token_hex(4)}"
         return Execution(job, git, worktree, output, log, settings.grace, wake)
 
     slots = Slots(gpus, settings.cpu_places, gpus_on_cpu=settings.gpus_on_cpu)

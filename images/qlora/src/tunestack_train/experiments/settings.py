@@ -35,6 +35,11 @@ class Settings:
     link: str | None = None
 
     @property
+    def worktrees(self) -> Path:
+        """Where experiments at work have their code, each in a folder of its own."""
+        return self.state / "worktrees"
+
+    @property
     def heartbeat(self) -> float:
         """Seconds between heartbeats: four may be lost before the lease ends."""
         return self.lease / 5
