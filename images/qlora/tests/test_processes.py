@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -202,6 +204,30 @@ def test_the_launcher_says_who_a_process_is() -> None:
     assert (second.first, second.several) == (False, True)
     with pytest.raises(ProcessLostError, match="process 9 of 16 lost another process"), second.loss_named():
         raise RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:9")
+
+
+def test_an_earlier_start_s_calls_and_answers_mislead_nobody() -> None:
+    """Three processes meet over one store twice, the second time with what the first left there."""
+    from torch.distributed import HashStore
+
+    store = HashStore()
+    names: list[set[str]] = []
+    for _ in range(2):
+        store.set("call/2", "of one that died before it was answered")
+        with ThreadPoolExecutor(3) as pool:
+            met = [pool.submit(Processes(rank, rank, 3)._meet, store) for rank in range(3)]
+            names.append({each.result(timeout=20) for each in met})
+    assert [len(each) for each in names] == [1, 1]
+    assert names[0] != names[1]
+
+
+def test_a_process_that_never_comes_is_named() -> None:
+    from torch.distributed import HashStore
+
+    store = HashStore()
+    store.set_timeout(timedelta(seconds=0.2))
+    with pytest.raises(ProcessLostError, match="1 of 2 processes did not come \\(rank 1\\)"):
+        Processes(0, 0, 2)._meet(store)
 
 
 _DISAGREEING = """

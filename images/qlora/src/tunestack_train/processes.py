@@ -6,6 +6,8 @@ checkpoints. What they agree on goes over gloo, so that no GPU waits for it.
 
 import contextlib
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +22,7 @@ T = TypeVar("T")
 
 # The others wait while the first one downloads a model or tokenises.
 _LONGEST_WAIT: Final = timedelta(hours=24)
+_LOOK_SECONDS: Final = 0.02
 # How gloo and NCCL say that a process at the other end is gone.
 _PEER_GONE: Final = (
     "Connection closed by peer",
@@ -66,8 +69,48 @@ class Processes:
             return
         import torch
 
-        if not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        distributed = _distributed()
+        if distributed.is_initialized():
+            return
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        launched, _, _ = next(distributed.rendezvous("env://"))
+        store = distributed.PrefixStore(self._meet(launched), launched)
+        distributed.init_process_group(backend, store=store, rank=self.rank, world_size=self.count)
+
+    def _meet(self, store: Any) -> str:  # a torch.distributed.Store, whose types lack half of it
+        """A name that the processes of this start share, and no earlier start of theirs had.
+
+        torchrun keeps its store when it starts processes again (seen with PyTorch 2.7), so what was written there may
+        be a dead process's address, and connecting would wait for it. The first process answers each that calls, until
+        all have heard it.
+        """
+        if not self.first:
+            call = uuid.uuid4().hex
+            store.set(f"call/{self.rank}", call)
+            name: str = store.get(f"answer/{call}").decode()
+            store.set(f"{name}/{self.rank}", "here")
+            return name
+        name = uuid.uuid4().hex
+        answered: set[str] = set()
+        missing = set(range(1, self.count))
+        deadline = time.monotonic() + store.timeout.total_seconds()
+        while missing:
+            for rank in sorted(missing):
+                if store.check([f"call/{rank}"]):
+                    call = store.get(f"call/{rank}").decode()
+                    if call not in answered:
+                        store.set(f"answer/{call}", name)
+                        answered.add(call)
+                if store.check([f"{name}/{rank}"]):
+                    missing.remove(rank)
+            if missing and time.monotonic() > deadline:
+                ranks = ", ".join(map(str, sorted(missing)))
+                raise ProcessLostError(
+                    f"{len(missing)} of {self.count} processes did not come (rank {ranks})",
+                    "see what they and the launcher said, then start the same command again",
+                )
+            time.sleep(_LOOK_SECONDS)
+        return name
 
     def by_first(self, work: Callable[[], T]) -> T:
         """Has the first process do `work`; all return its result, or raise its TunestackError."""
