@@ -12,7 +12,7 @@ from tunestack_train.cli import main
 from tunestack_train.estimate import gpus
 from tunestack_train.estimate.architecture import UnknownArchitecture, from_config, read
 from tunestack_train.estimate.duration import steps
-from tunestack_train.estimate.fit import advice, estimate, on_gpu
+from tunestack_train.estimate.fit import Machine, advice, estimate, on_gpu
 from tunestack_train.estimate.memory import Workload, adapter, optimiser, weights
 from tunestack_train.estimate.models import KNOWN, known
 from tunestack_train.resolve import Layer, resolve
@@ -215,3 +215,27 @@ def test_the_whole_model_in_16_bits_and_in_4() -> None:
     bits = (quantised - 2 * GEMMA_9B.other_weights) * 8 / GEMMA_9B.linear_weights
     assert 4.125 < bits < 4.14
     assert optimiser(whole) < adapter(whole)
+
+
+def test_processes_share_the_layers_out_where_the_run_says_so() -> None:
+    four = replace(RTX_4090, processes=4)
+    whole = config("gemma-9b")
+    shared = replace(whole, distributed="fsdp")
+
+    def size(given: RunConfig, machine: Machine, name: str) -> int:
+        return sum(part.size for part in estimate(given, GEMMA_9B, machine).parts if part.name == name)
+
+    linear = size(whole, RTX_4090, "linear layers")
+    assert size(whole, four, "linear layers") == size(shared, RTX_4090, "linear layers") == linear
+    packed = GEMMA_9B.linear_weights // 2
+    assert size(shared, four, "linear layers") == linear - packed * 3 // 4
+    assert size(shared, four, "gathered layer") == 2 * packed // GEMMA_9B.layers
+    assert size(shared, RTX_4090, "gathered layer") == 0
+    assert size(shared, four, "embeddings, norms") == size(whole, RTX_4090, "embeddings, norms")
+
+
+def test_advice_names_sharing_where_there_are_several_processes() -> None:
+    small = replace(RTX_4090, memory=6 << 30)
+    settings = [item.settings for item in advice(config("gemma-9b"), GEMMA_9B, replace(small, processes=2))]
+    assert settings[0] == {"distributed": "fsdp"}
+    assert not any("distributed" in item.settings for item in advice(config("gemma-9b"), GEMMA_9B, small))

@@ -5,12 +5,14 @@ Importing this imports torch and transformers, which takes seconds: import it wh
 
 import contextlib
 from collections.abc import Callable, Iterator
-from itertools import takewhile
+from itertools import chain, islice, repeat, takewhile
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Trainer, TrainerCallback
 
+from tunestack_train.data.tokens import IGNORED
 from tunestack_train.evaluation import batches, summed_loss
 from tunestack_train.processes import Processes
 
@@ -51,28 +53,50 @@ def evaluating(trainer: Trainer) -> Iterator[None]:
 
 
 def held_out_loss(
-    trainer: Trainer, held_out: "Dataset", batch_size: int, processes: Processes, give_way: Callable[[], bool]
+    trainer: Trainer,
+    held_out: "Dataset",
+    batch_size: int,
+    processes: Processes,
+    give_way: Callable[[], bool],
+    *,
+    in_step: bool,
 ) -> float | None:
     """Mean loss in nats for each learnt token of `held_out`, over all processes; None when `give_way` became true.
 
-    Logits are not kept: a batch takes no more memory than one of training does.
+    Logits are not kept: a batch takes no more memory than one of training does. `in_step`: a forward pass takes all
+    processes, so that they must do equally many.
     """
     args = trainer.args
-    # DDP would wait for the others in each forward pass, and their shares may differ by a batch; FSDP has to.
-    whole = trainer.is_fsdp_enabled
-    model = trainer.model_wrapped if whole else trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    # DDP would wait for the others in each forward pass.
+    model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
 
     def mean_loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         with torch.no_grad(), trainer.compute_loss_context_manager():
             loss = trainer.compute_loss(model, trainer._prepare_inputs(batch))
         return loss[0] if isinstance(loss, tuple) else loss
 
-    share = (0, 1) if whole else (args.process_index, args.world_size)
-    collated = (trainer.data_collator(rows) for rows in batches(held_out, batch_size, share))
-    total = summed_loss(takewhile(lambda _: not give_way(), collated), mean_loss)
-    if processes.largest(int(give_way())):
+    collated: Iterator[dict[str, torch.Tensor]] = (
+        trainer.data_collator(rows) for rows in batches(held_out, batch_size, (args.process_index, args.world_size))
+    )
+    if in_step:
+        count = ceil(ceil(len(held_out) / args.world_size) / batch_size)
+        collated = islice(chain(collated, _uncounted(trainer, held_out)), count)
+
+    def all_give_way() -> bool:
+        return bool(processes.largest(int(give_way())))
+
+    ends = all_give_way if in_step else give_way
+    total = summed_loss(takewhile(lambda _: not ends(), collated), mean_loss)
+    if all_give_way():
         return None
-    if not whole and args.world_size > 1:
+    if args.world_size > 1:
         total = total.to(args.device)
         torch.distributed.all_reduce(total)
     return float(total[0] / total[1])
+
+
+def _uncounted(trainer: Trainer, held_out: "Dataset") -> Iterator[dict[str, torch.Tensor]]:
+    """Batches of which nothing is counted, for a process that has one fewer than the others."""
+    batch = trainer.data_collator([held_out[0]])
+    batch["labels"] = torch.full_like(batch["labels"], IGNORED)
+    return repeat(batch)

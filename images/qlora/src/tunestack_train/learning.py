@@ -25,10 +25,14 @@ class LearningTrainer(SFTTrainer):
         super().__init__(**arguments)
         unwrapped = self.accelerator.unwrap_model(self.model)
         base: Any = unwrapped.get_base_model() if isinstance(unwrapped, PeftModel) else unwrapped
+        self._place(unwrapped, base)
         self.logits_in_chunks = add_loss_sums(base)
         self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         """Figures since the last log, of `train` and `eval`."""
         self.tokens_trained = 0.0
+
+    def _place(self, model: torch.nn.Module, base: Any) -> None:
+        """Called once `base` has its adapter, and before it computes anything."""
 
     def compute_loss(
         self,

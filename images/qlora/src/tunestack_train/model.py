@@ -12,6 +12,7 @@ from tunestack_train.device import Device
 from tunestack_train.errors import DiskFullError, ModelUnavailableError
 from tunestack_train.kernels import use_liger
 from tunestack_train.settings import RunConfig
+from tunestack_train.sharding import FSDP
 
 if TYPE_CHECKING:
     import torch
@@ -218,6 +219,7 @@ def load_base(
 ) -> "PreTrainedModel":
     """The base model on the device, in 4 bits unless the config says otherwise, ready for SFTTrainer to add LoRA.
 
+    One that is to be shared out stays in the CPU's memory, since the device may not hold all of it.
     `say` is told which kernels were chosen. Raises SettingsError when those that are set cannot be had or would train
     wrongly.
     """
@@ -236,7 +238,7 @@ def load_base(
             folder,
             dtype=dtype,
             attn_implementation=attention.name,
-            device_map={"": device.torch_name},
+            device_map={"": "cpu" if config.distributed == FSDP else device.torch_name},
             **({"quantization_config": quantisation} if config.load_in_4bit else {}),
         )
     except (OSError, ValueError, ImportError, KeyError) as error:

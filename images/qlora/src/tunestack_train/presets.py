@@ -46,6 +46,7 @@ DEFAULTS: Final[Mapping[str, Value]] = {
     "on_oom": "halve",
     "memory_check": "refuse",
     "device": "auto",
+    "distributed": "ddp",
     "seed": 42,
     "save_steps": 50,
     "save_total_limit": 3,

@@ -43,6 +43,7 @@ from tunestack_train.record import (
 )
 from tunestack_train.resolve import Resolved
 from tunestack_train.run_folder import add_inputs, disk_full_named, exclusive, is_last, make_writable
+from tunestack_train.sharding import require_possible
 from tunestack_train.status import Failure, Status, StatusFile, UnwrittenStatus, now, saved
 from tunestack_train.stop import Interrupted, StopSignal
 
@@ -113,6 +114,7 @@ class Run:
         """Trains to the end, or says that this was done before. Raises TunestackError for what a person can mend."""
         with self.processes.loss_named():
             self.processes.connect()
+            self.processes.by_first(lambda: require_possible(self.config.distributed, self.processes))
             self.processes.by_first(self._make_folders)
             with self._exclusive():
                 if self.processes.by_first(self._was_finished):
@@ -218,7 +220,9 @@ class Run:
         origin = Origin(data, model_folder, str(tokenizer.chat_template), device.name, self.processes.count)
         self.processes.by_first(lambda: self._record(origin))
         counts = tokens.counts
-        predicted = check_fit(config, model_folder, device, counts.examples, counts.tokens, self.console.say)
+        predicted = check_fit(
+            config, model_folder, device, self.processes.count, counts.examples, counts.tokens, self.console.say
+        )
         if predicted is not None:
             seconds = None if predicted.duration is None else predicted.duration.seconds
             self.status.update(predicted_memory_bytes=predicted.size, predicted_seconds=seconds)
@@ -248,6 +252,8 @@ class Run:
             saving,
         )
         self._let_halve(trainer)
+        if trainer.shares is not None:
+            self.console.say(trainer.shares.describe())
         self.console.say(trainer.course)
         resume_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         if checkpoint:

@@ -58,6 +58,7 @@ class RunConfig:
     on_oom: str
     memory_check: str
     device: str
+    distributed: str
     seed: int
     save_steps: int
     save_total_limit: int
@@ -172,6 +173,13 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         changes_result=False,
     ),
     "device": choice("device to train on; auto takes CUDA, then MPS, then the CPU", "auto", "cuda", "mps", "cpu"),
+    "distributed": choice(
+        "what several processes hold of the base model: ddp all of it each, fsdp a part of every layer each; what is "
+        "trained is the same",
+        "ddp",
+        "fsdp",
+        changes_result=False,
+    ),
     "seed": whole("seed of everything random", 0, (1 << 32) - 1),
     "save_steps": whole("steps between checkpoints", 1, 10_000_000, changes_result=False),
     "save_total_limit": whole("checkpoints kept; older ones are removed", 1, 10_000, changes_result=False),

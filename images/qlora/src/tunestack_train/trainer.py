@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 
 from tunestack_train.batches import Collator, describe_course, training_rows
 from tunestack_train.checkpoint_writer import CheckpointWriter
 from tunestack_train.device import Device
-from tunestack_train.errors import SettingsError
 from tunestack_train.evaluation import EVAL_LOSS, Split
 from tunestack_train.evaluator import EvaluateAtCheckpoints, evaluating, held_out_loss
 from tunestack_train.learning import LearningTrainer, Tally
 from tunestack_train.processes import Processes
 from tunestack_train.settings import RunConfig
+from tunestack_train.sharding import FSDP, Shares, share_out
 from tunestack_train.snapshot import (
     ProcessState,
     Snapshot,
@@ -75,6 +76,9 @@ class RunTrainer(LearningTrainer):
         self._tokenizer = tokenizer
         self._static: dict[str, bytes] | None = None
         self._before_step: ProcessState | None = None
+        self._config, self._device = config, device
+        self.shares: Shares | None = None
+        """What this process holds of the base model, where it is shared out."""
         self.evaluation_postponed = False
         super().__init__(
             model=model,
@@ -84,11 +88,6 @@ class RunTrainer(LearningTrainer):
             processing_class=tokenizer,
             peft_config=_lora(config),
         )
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise SettingsError(
-                "the launcher asks for FSDP or DeepSpeed, which spread the model over the GPUs; a run cannot save that",
-                "start the processes with torchrun, or with `accelerate launch --multi_gpu`: DDP, each with the model",
-            )
         self.course = describe_course(rows, split.training, config, self.accelerator.num_processes)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -99,6 +98,19 @@ class RunTrainer(LearningTrainer):
         for parameter in self.accelerator.unwrap_model(self.model).parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(torch.float32)
+
+    def _place(self, model: torch.nn.Module, base: Any) -> None:
+        if self._config.distributed == FSDP:
+            self.shares = share_out(model, base, self._device, self.saving.processes)
+
+    def _wrap_model(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
+        if self.shares is None or isinstance(model, DistributedDataParallel):
+            return super()._wrap_model(model, *args, **kwargs)
+        # accelerate refuses DDP where anything is shared out. What is trained is not, and DDP can leave the rest alone.
+        set_ignored: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        set_ignored(model, list(self.shares.names))
+        prepared = self.accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+        return DistributedDataParallel(prepared, **self.accelerator.ddp_handler.to_kwargs())
 
     def evaluate(self, *args: object, **kwargs: object) -> dict[str, float]:
         """The loss on what was held out, in nats for each learnt token, logged as `eval_loss`."""
@@ -118,7 +130,8 @@ class RunTrainer(LearningTrainer):
 
     def _held_out_loss(self, held_out: "Dataset") -> float | None:
         size, saving = self.args.per_device_train_batch_size, self.saving
-        return held_out_loss(self, held_out, size, saving.processes, saving.give_way)
+        in_step = self.shares is not None
+        return held_out_loss(self, held_out, size, saving.processes, saving.give_way, in_step=in_step)
 
     def training_step(self, model: torch.nn.Module, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         # The parts of a pass add up to it only where the loss is divided by the tokens of the whole step. Several
@@ -239,8 +252,17 @@ def _lora(config: RunConfig) -> LoraConfig:
     )
 
 
+class _LeftInPlace(SFTConfig):
+    """Tells the Trainer to leave the model where it is: of one that is to be shared out, a part goes to the device."""
+
+    @property
+    def place_model_on_device(self) -> bool:
+        return False
+
+
 def _arguments(config: RunConfig, run_folder: Path, device: Device) -> SFTConfig:
-    return SFTConfig(
+    arguments = _LeftInPlace if config.distributed == FSDP else SFTConfig
+    return arguments(
         output_dir=str(run_folder),
         max_steps=config.max_steps or -1,
         num_train_epochs=config.num_train_epochs,

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -25,6 +25,7 @@ from tunestack_train.estimate.base import architecture_of
 from tunestack_train.estimate.fit import advice, estimate, here
 from tunestack_train.model import cached_model, load_tokenizer, locate_tokenizer
 from tunestack_train.presets import REHEARSAL_MODEL
+from tunestack_train.processes import Processes
 from tunestack_train.resolve import Resolved
 from tunestack_train.secret_files import read_secret
 
@@ -129,7 +130,7 @@ def _memory_section(inspected: Inspected) -> Section:
         architecture = architecture_of(config)
     except UnknownArchitecture as unknown:
         return Section("memory", f"memory: not estimated: {unknown}", (), None)
-    machine = here(config.device)
+    machine = replace(here(config.device), processes=Processes.from_environment().count)
     mean = None if tokens is None else ceil(tokens.counts.tokens / tokens.counts.examples)
     examples = inspected.data.rows if tokens is None else tokens.counts.examples
     found = estimate(config, architecture, machine, examples=examples, sequence=mean)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--preset", help=f"{', '.join(PRESETS)}; without one, give --model")
     parser.add_argument("--model", help="Hugging Face id or folder of the base model")
     parser.add_argument("--gpu", help="GPU to estimate for, such as rtx-4090; the one of this machine if not given")
+    parser.add_argument("--processes", type=int, default=1, help="processes that train the run, a GPU each")
     parser.add_argument("--examples", type=int, help="examples in the data, where epochs are trained and not steps")
     parser.add_argument("--tokens", type=int, help="mean length of an example; max_length if not given")
     parser.add_argument("--config", action="append", default=[], metavar="FILE", type=Path, help="file of settings")
@@ -51,6 +53,7 @@ def execute(options: argparse.Namespace) -> int:
         architecture = architecture_of(config)
     except UnknownArchitecture as unknown:
         raise SettingsError(f"--model {config.model}: {unknown}", "give a model whose config.json is here") from unknown
+    machine = replace(machine, processes=options.processes)
     found = estimate(config, architecture, machine, examples=options.examples, sequence=options.tokens)
     less = () if found.verdict == "fits" else advice(config, architecture, machine)
     if options.json:

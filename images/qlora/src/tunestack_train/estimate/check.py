@@ -1,6 +1,7 @@
 """The check of a run before its model is loaded."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tunestack_train.device import Device
@@ -13,7 +14,13 @@ from tunestack_train.units import show_size
 
 
 def check_fit(
-    config: RunConfig, model_folder: Path, device: Device, examples: int, tokens: int, say: Callable[[str], None]
+    config: RunConfig,
+    model_folder: Path,
+    device: Device,
+    processes: int,
+    examples: int,
+    tokens: int,
+    say: Callable[[str], None],
 ) -> Estimate | None:
     """Says what a run will take, of a data set of so many examples and tokens; None where nothing is known.
 
@@ -24,9 +31,8 @@ def check_fit(
     except UnknownArchitecture as unknown:
         say(f"note: memory is not estimated: {unknown}")
         return None
-    found = estimate(
-        config, architecture, of_device(device), examples=examples, sequence=round(tokens / max(1, examples))
-    )
+    machine = replace(of_device(device), processes=processes)
+    found = estimate(config, architecture, machine, examples=examples, sequence=round(tokens / max(1, examples)))
     say(report.title(found))
     if found.verdict == "fits":
         return found

@@ -15,6 +15,7 @@ from tunestack_train.estimate.gpus import Gpu, installed, named
 from tunestack_train.estimate.memory import Part, Workload, parts
 from tunestack_train.presets import Value
 from tunestack_train.settings import RunConfig
+from tunestack_train.sharding import FSDP
 
 _SHORTEST: Final = 128
 
@@ -27,6 +28,8 @@ class Machine:
     kind: str
     memory: int
     gpu: Gpu | None
+    processes: int = 1
+    """That train one run, each with a device like this one."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def advice(config: RunConfig, architecture: Architecture, machine: Machine) -> t
     given: list[Advice] = []
     changed: dict[str, Value] = {}
     current = config
-    for change in _changes(config):
+    for change in _changes(config, machine.processes):
         changed |= change
         current = replace(current, **change)  # type: ignore[arg-type] # the values of _changes have their fields' types
         found = estimate(current, architecture, machine)
@@ -116,10 +119,12 @@ def advice(config: RunConfig, architecture: Architecture, machine: Machine) -> t
     return tuple(given)
 
 
-def _changes(config: RunConfig) -> Iterator[Mapping[str, Value]]:
+def _changes(config: RunConfig, processes: int) -> Iterator[Mapping[str, Value]]:
     """First what leaves the result as it is, then what changes it a little, then what changes what is learnt."""
     if not config.gradient_checkpointing:
         yield {"gradient_checkpointing": True}
+    if processes > 1 and config.distributed != FSDP:
+        yield {"distributed": FSDP}
     size, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
     while size > 1:
         total = size * accumulation
@@ -141,7 +146,7 @@ def _changes(config: RunConfig) -> Iterator[Mapping[str, Value]]:
 
 def _workload(config: RunConfig, architecture: Architecture, machine: Machine) -> Workload:
     attention = expected_attention(config.attn_implementation, architecture, machine.kind, config.precision)
-    return Workload(architecture, config, attention, machine.kind)
+    return Workload(architecture, config, attention, machine.kind, machine.processes)
 
 
 def expected_attention(wanted: str, architecture: Architecture, kind: str, precision: str) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 from tunestack_train.estimate.architecture import Architecture, Linear
 from tunestack_train.loss_chunks import chunk_tokens
 from tunestack_train.settings import RunConfig
+from tunestack_train.sharding import FSDP
 
 _FLOAT32: Final = 4
 # bitsandbytes 0.50: a constant for each 64 weights; doubly quantised, a byte for each and a float32 for 256 of them.
@@ -43,6 +44,12 @@ class Workload:
     config: RunConfig
     attention: str
     kind: str
+    processes: int = 1
+
+    @property
+    def sharers(self) -> int:
+        """Processes that each keep a part of the decoder layers' matrices; 1 where each keeps them all."""
+        return self.processes if self.config.distributed == FSDP else 1
 
     @property
     def width(self) -> int:
@@ -87,6 +94,11 @@ def _in_4_bit(item: Linear, config: RunConfig) -> int:
     return ceil(item.weights / 2) + blocks + ceil(blocks / _NESTED_BLOCK) * _FLOAT32 + _TABLES
 
 
+def _matrix(item: Linear, work: Workload) -> int:
+    """Bytes of a weight matrix without its constants: what can be shared out."""
+    return ceil(item.weights / 2) if work.config.load_in_4bit else item.weights * work.width
+
+
 def adapter(work: Workload) -> int:
     """Bytes of the adapter's weights, which are trained in float32."""
     return work.architecture.layers * sum(work.adapter_tensors) * _FLOAT32
@@ -108,7 +120,14 @@ def _kept(work: Workload) -> Iterator[Part]:
     bits = f"4 bits ({config.bnb_4bit_quant_type})" if config.load_in_4bit else f"{work.width * 8} bits"
     whole = shape.other_weights * work.width
     linear = weights(work) - whole
-    yield Part("linear layers", linear, f"{shape.linear_weights / 1e9:.2f} billion weights in {bits}, with constants")
+    matrices = sum(_matrix(item, work) for item in shape.linears)
+    kept = linear - shape.layers * (matrices - ceil(matrices / work.sharers))
+    shared = f", divided by {work.sharers} processes" if work.sharers > 1 else ""
+    billions = f"{shape.linear_weights / 1e9:.2f} billion weights"
+    yield Part("linear layers", kept, f"{billions} in {bits}, with constants{shared}")
+    if work.sharers > 1:
+        # PyTorch 2.7.1, _fsdp_param_group.py: what all-gather wrote, and the parameters copied out of it.
+        yield Part("gathered layer", 2 * matrices, "its matrices as they come and as they are used")
     tied = "embeddings, tied" if shape.tied else "embeddings and output layer"
     yield Part("embeddings, norms", whole, f"{tied}, {shape.vocabulary:,} words, in {work.width * 8} bits")
     numbers = adapter(work) // _FLOAT32
