@@ -237,7 +237,7 @@ describe("the plan on a machine that may be taken away at any time", () => {
     expect(first).toBeGreaterThanOrEqual(before);
     // The agent has nothing more to do, and starts nothing again.
     await expect.poll(async () => await inAgent("pgrep -f [a]gent.main || true"), { timeout: 10_000 }).toBe("");
-    expect(await inAgent(`cat ${folder}/us-central1-a/ended-run 2> /dev/null || echo none`)).toBe("none\n");
+    expect(await inAgent("cat /cloud/state/bucket/status/ended-run 2> /dev/null || echo none")).toBe("none\n");
   });
 
   test("goes on from the disk where it comes back to it", async () => {

@@ -246,11 +246,11 @@ describe("the tunnel", () => {
       response.end(JSON.stringify(there ? { State: { Running: true } } : { message: "no such container" }));
     });
     fake.play({
-      answers: [ONE_VM, { when: "rm -f /var/lib/tunestack/ended-run && sudo -n systemctl restart tunestack-agent" }],
+      answers: [ONE_VM, { when: "agent.py forget-end && sudo -n systemctl restart tunestack-agent" }],
       forwards: { "/var/run/docker.sock": join(fake.folder, "engine.sock") },
     });
     await (await openVm(CLOUD_STACK)).start("agent-qlora-training");
-    expect(fake.calls.at(-1)).toContain("ended-run");
+    expect(fake.calls.at(-1)).toContain("forget-end");
   });
 
   test("is tried again while the VM takes no logins yet", async () => {

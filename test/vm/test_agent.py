@@ -303,7 +303,7 @@ def test_the_registry_is_opened_without_an_argument_that_shows_the_token(planned
 def test_which_end_is_for_good(planned: "Vm", status: str, code: int, leaving: bool, noted: bool) -> None:
     inspected(planned, "wanted", status, code)
     plan.note_ended_run(planned.config, lambda: leaving)
-    assert (plan.ended_run() == "wanted") == noted
+    assert (plan.ended_run(planned.config) == "wanted") == noted
 
 
 def test_a_run_that_is_started_again_goes_on_on_the_next_vm(planned: "Vm") -> None:
@@ -311,7 +311,18 @@ def test_a_run_that_is_started_again_goes_on_on_the_next_vm(planned: "Vm") -> No
     plan.note_ended_run(planned.config, lambda: False)
     inspected(planned, "wanted", "running")
     plan.note_ended_run(planned.config, lambda: False)
-    assert plan.ended_run() is None
+    assert plan.ended_run(planned.config) is None
+
+
+def test_a_person_may_have_an_ended_run_start_again(planned: "Vm", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "configuration", lambda: planned.config)
+    inspected(planned, "wanted", "exited", 75)
+    plan.note_ended_run(planned.config, lambda: False)
+    plan.apply_plan(planned.config)
+    assert "qlora-training" not in started(planned)
+    agent.main(["forget-end"])
+    plan.apply_plan(planned.config)
+    assert started(planned)[-1] == "qlora-training"
 
 
 def test_the_status_names_the_plan_that_is_up(planned: "Vm") -> None:
@@ -367,7 +378,7 @@ def test_the_notice_becomes_sigterm_and_a_last_snapshot(planned: "Vm", monkeypat
     assert told(planned)["message"].startswith("preempted; training stopped with a checkpoint in ")
     assert "snapshot abc123 taken in" in told(planned)["message"]
     # The run goes on on the next VM.
-    assert plan.ended_run() is None
+    assert plan.ended_run(planned.config) is None
 
 
 def test_what_is_saved_fits_into_the_notice(planned: "Vm", monkeypatch: pytest.MonkeyPatch) -> None:

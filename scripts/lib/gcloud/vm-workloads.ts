@@ -42,7 +42,7 @@ export async function openVm(outputs: CloudStack, retryMs?: number): Promise<Wor
 }
 
 /** The agent leaves a run away that ended on an earlier VM; without the note of that it makes the container anew. */
-const START_AGAIN = "sudo -n rm -f /var/lib/tunestack/ended-run && sudo -n systemctl restart tunestack-agent";
+const START_AGAIN = "sudo -n python3 /opt/tunestack/agent.py forget-end && sudo -n systemctl restart tunestack-agent";
 const POLL_MS = 1000;
 /** The new VM may have to pull the image. */
 const PATIENCE_MS = 15 * 60_000;

@@ -170,7 +170,9 @@ const DRIVER_AND_ENGINE = `step "installing the NVIDIA driver, Docker and nvidia
 systemctl disable --quiet --now apt-daily.timer apt-daily-upgrade.timer 2> /dev/null || true
 systemctl stop apt-daily.service apt-daily-upgrade.service 2> /dev/null || true
 patiently=(-o DPkg::Lock::Timeout=600 -o Acquire::Retries=5)
+# acl: whoever logs in with the right to administer gets one to the engine's socket.
 packages=(
+  acl
   nvidia-headless-no-dkms-${DRIVER} nvidia-utils-${DRIVER} "linux-modules-nvidia-${DRIVER}-$(uname -r)"
   docker-ce docker-ce-cli containerd.io docker-compose-plugin nvidia-container-toolkit
 )

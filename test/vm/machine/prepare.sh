@@ -87,6 +87,7 @@ sign "$toolkit"
 ubuntu="$www/archive.ubuntu.com/ubuntu"
 package "$ubuntu" nvidia-headless-no-dkms-570-server
 package "$ubuntu" linux-modules-nvidia-570-server-6.8.0-1042-gcp
+package "$ubuntu" acl
 package "$ubuntu" linux-gcp
 package "$ubuntu" linux-modules-nvidia-570-server-gcp
 program /usr/bin/nvidia-smi <<'PROGRAM'

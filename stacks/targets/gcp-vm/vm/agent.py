@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cloud import status
+from cloud import remove, status
 from disk import attach_disk
 from ending import (
     NOTICE_SECONDS,
@@ -25,7 +25,7 @@ from ending import (
     take_down,
 )
 from machine import AgentError, configuration
-from plan import apply_plan, note_ended_run, plan_generation
+from plan import ENDED, apply_plan, note_ended_run, plan_generation
 
 # Exit code: the VM's time is over, and the boot script has nothing to do.
 OVER = 10
@@ -141,10 +141,14 @@ def main(arguments: list[str]) -> None:
             attach_disk(config)
         case ["give-up"]:
             take_down(config, "the boot script failed, and nobody mended it for the time of gcp.idleShutdown")
+        case ["forget-end"]:
+            remove(config["bucket"], ENDED)
         case ["serve"]:
             Agent(config).serve()
         case _:
-            raise SystemExit("usage: agent.py status STAGE MESSAGE | check-lease | attach-disk | give-up | serve")
+            raise SystemExit(
+                "usage: agent.py status STAGE MESSAGE | check-lease | attach-disk | give-up | forget-end | serve"
+            )
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cloud import authorised, call, get, object_url, status
+from cloud import authorised, call, get, object_url, put, remove, status
 from content import fetch_inputs, fetch_secrets
 from engine import BACKUP_SERVICE, RUN_SERVICE, SPECIFICATION, compose, container_of, docker, found_run, log_in
-from machine import APPLIED, DATA, RUN, AgentError, write_aside
+from machine import APPLIED, RUN, AgentError, write_aside
 
 PLAN = "plan/compose.yaml"
+ENDED = "status/ended-run"
 # A run that is done, or was stopped on request with a checkpoint saved.
 ENDED_WELL = (0, 75)
 
@@ -35,7 +36,7 @@ def apply_plan(config: dict[str, Any]) -> None:
     for volume in plan.get("volumes", {}).values():
         Path(volume["driver_opts"]["device"]).mkdir(parents=True, exist_ok=True)
     found = found_run() if plan.get("x-tunestack", {}).get("run") else None
-    names, message = services_to_start(plan, found, ended_run())
+    names, message = services_to_start(plan, found, ended_run(config))
     remove_orphans(plan)
     failed: list[str] = []
     # Before training-backup is up, which would make what this disk holds the newest snapshot.
@@ -96,21 +97,27 @@ def restore_newer(config: dict[str, Any], plan: dict[str, Any], message: str) ->
     return f"{message}, from snapshot {restored['snapshot_id']}, which is newer than this disk"
 
 
-def ended_run() -> str | None:
-    file = DATA / "ended-run"
-    return file.read_text() if file.exists() else None
+def ended_run(config: dict[str, Any]) -> str | None:
+    """The specification of the run that ended well last; in the bucket, since the next VM may have another disk."""
+    try:
+        return get(config["bucket"], ENDED).decode()
+    except FileNotFoundError:
+        return None
 
 
 def note_ended_run(config: dict[str, Any], leaving: Callable[[], bool]) -> None:
-    """A run that ended well is noted on the data disk, so that it is not started again on the next VM."""
+    """A run that ended well is noted, so that it is not started again on the next VM."""
     found = found_run()
-    if found is not None and found["state"]["Running"] and found["specification"] == ended_run():
-        # Somebody started it again: it goes on on the next VM, too.
-        (DATA / "ended-run").unlink()
+    if found is None:
         return
-    if found is None or found["state"]["Status"] != "exited" or found["state"]["ExitCode"] not in ENDED_WELL:
+    if found["state"]["Running"]:
+        # Somebody started it again: it goes on on the next VM, too.
+        if found["specification"] == ended_run(config):
+            remove(config["bucket"], ENDED)
+        return
+    if found["state"]["Status"] != "exited" or found["state"]["ExitCode"] not in ENDED_WELL:
         return
     # A run that the VM's own end stopped goes on on the next one.
-    if found["specification"] != ended_run() and not leaving():
-        write_aside(DATA / "ended-run", str(found["specification"]).encode())
+    if found["specification"] != ended_run(config) and not leaving():
+        put(config["bucket"], ENDED, str(found["specification"]).encode())
         status(config, "up", "the services are up; the run has ended")
