@@ -1,20 +1,23 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { makePlan } from "../../stacks/plan/plan.ts";
 import { agentModules } from "../../stacks/targets/gcp-vm/declare.ts";
 import { DOCKER_KEY, renderBoot, TOOLKIT_KEY } from "../../stacks/targets/gcp-vm/render-boot.ts";
 import { composeText, renderCompose } from "../../stacks/targets/gcp-vm/render-compose.ts";
 import { BOOT_OPTIONS } from "../lib/boot.ts";
 import { gcpInputs } from "../lib/inputs.ts";
-import { buildMachine, buildStage, docker, Machine } from "./vm-machine.ts";
+import { buildMachine, buildStage, docker, Machine, whyNoMachine } from "./vm-machine.ts";
 
 const SECRET = "pa55word-that-nobody-may-see";
 const TOKEN = "the-token-of-the-vm";
 
 const machine = new Machine("tunestack-test-vm-boot");
 let script: string;
+let missing: string | undefined;
 
 beforeAll(async () => {
   await buildMachine();
+  missing = await whyNoMachine();
+  if (missing !== undefined) return;
   const images = { monitor: await buildStage("monitor"), backup: await buildStage("backup") };
   await machine.create(Object.values(images));
   await docker("rmi", ...Object.values(images));
@@ -39,6 +42,10 @@ beforeAll(async () => {
 });
 
 afterAll(async () => await machine.dispose());
+
+beforeEach((context) => {
+  if (missing !== undefined) context.skip(missing);
+});
 
 const containers = async () => await machine.run("docker ps --all --format '{{.Names}} {{.ID}} {{.RunningFor}}'");
 const startedAt = async () =>

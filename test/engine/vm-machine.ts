@@ -56,6 +56,26 @@ export async function composeProgram(): Promise<string> {
   return path;
 }
 
+/** What systemd, an engine and a disk take: no more of the machine outside than that. */
+const RIGHTS = [
+  ...["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"].flatMap((name) => ["--cap-add", name]),
+  ...["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"],
+  ...["--device-cgroup-rule", "b 7:* rmw", "--device-cgroup-rule", "c 10:237 rmw"],
+];
+
+/** Why this engine can have no machine in a container; undefined where it can. */
+export async function whyNoMachine(): Promise<string | undefined> {
+  const probe =
+    "[[ -e /dev/loop-control ]] || mknod /dev/loop-control c 10 237; losetup --find && mount -t tmpfs none /mnt";
+  try {
+    await docker("run", "--rm", ...RIGHTS, "--entrypoint", "bash", IMAGE, "-c", probe);
+    return undefined;
+  } catch (error) {
+    const said = (error instanceof Error ? error.message : String(error)).trim().split("\n").at(-1);
+    return `containers of this engine get no disk of their own (${said}); with the right to mount, and the kernel's loop devices (modprobe loop), the boot script is run`;
+  }
+}
+
 /** A machine in a container, whose PID 1 is systemd; `docker stop` and `start` are its shutdown and boot. */
 export class Machine {
   readonly name: string;
@@ -70,10 +90,7 @@ export class Machine {
     await this.remove();
     await docker(
       ...["run", "--detach", "--tty", "--name", this.name, "--hostname", "tunestack-prod-x1"],
-      // What systemd, an engine and a disk take: no more of the machine outside than that.
-      ...["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"].flatMap((name) => ["--cap-add", name]),
-      ...["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"],
-      ...["--device-cgroup-rule", "b 7:* rmw", "--device-cgroup-rule", "c 10:237 rmw"],
+      ...RIGHTS,
       ...["--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup"],
       ...["--tmpfs", "/run", "--tmpfs", "/tmp", "--volume", "/var/lib/docker"],
       ...["--volume", `${await composeProgram()}:/cloud/docker-compose:ro`],

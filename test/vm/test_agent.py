@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -505,6 +506,40 @@ def test_idle_is_who_neither_steps_nor_uses_the_gpu(vm: "Vm", monkeypatch: pytes
     assert idle_after(100) == 100
     run.file.write_text('{"half')
     assert idle_after(1) >= 0
+
+
+def test_the_time_in_which_images_come_is_not_idle(planned: "Vm", monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(ending.time, "monotonic", lambda: clock[0])
+
+    def slow(_: object) -> None:
+        clock[0] += 7200
+
+    monkeypatch.setattr(agent, "apply_plan", slow)
+    serving = agent.Agent(planned.config)
+    serving._plan()
+    serving._idle()
+    clock[0] += 1800
+    with pytest.raises(SystemExit):
+        serving._idle()
+
+
+def test_the_watch_outlives_a_metadata_server_that_stumbles(vm: "Vm", monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([ConnectionError("503"), HTTPException("half an answer"), ("FALSE", "1"), ("TRUE", "2")])
+
+    def stumbling(_path: str, _etag: str, _wait: float) -> tuple[str, str]:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(ending, "next_metadata", stumbling)
+    monkeypatch.setattr(ending.time, "sleep", lambda _: None)
+    noticed: list[str] = []
+    watch = ending.PreemptionWatch(lambda: noticed.append("noticed"))
+    watch.start()
+    watch.join(timeout=5)
+    assert noticed == ["noticed"]
 
 
 def test_an_idle_vm_saves_and_goes_though_its_plan_fails(planned: "Vm", monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,11 +91,13 @@ class Agent:
         try:
             if not lease_is_over(self._config, seen) and not self._leaves():
                 apply_plan(self._config)
-        except (AgentError, OSError, ValueError, KeyError) as error:
+        except (AgentError, OSError, ValueError, LookupError) as error:
             # Told each time, since what is tried again tells of itself in between.
             status(self._config, "failed", str(error))
         else:
             self._applied = seen
+            # An image takes its time to come, in which nothing could be at work.
+            self._idleness = Idleness()
         finally:
             self._tried = time.monotonic()
 
@@ -118,7 +120,7 @@ class Agent:
             return
         try:
             action()
-        except (AgentError, OSError, ValueError, KeyError) as error:
+        except (AgentError, OSError, ValueError, LookupError) as error:
             text, since = self._told.get(name, ("", 0.0))
             if text != str(error) or time.monotonic() - since >= AGAIN_SECONDS:
                 self._told[name] = (str(error), time.monotonic())

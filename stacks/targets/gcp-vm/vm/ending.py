@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any
 
 from cloud import COMPUTE, authorised, call, get, next_metadata, put, remove, status
@@ -33,7 +34,7 @@ def save_all(config: dict[str, Any], reason: str, within: float) -> str:
     left = within - (time.monotonic() - began) - _RESERVE_SECONDS
     try:
         said.append(_last_snapshot(left))
-    except (AgentError, OSError, ValueError) as error:
+    except (AgentError, OSError, ValueError, LookupError) as error:
         said.append(f"no last snapshot: {error}")
     message = "; ".join(said)
     status(config, "going", message)
@@ -77,7 +78,7 @@ class PreemptionWatch(threading.Thread):
         while True:
             try:
                 preempted, etag = next_metadata("instance/preempted", etag, WAIT_SECONDS)
-            except (AgentError, OSError):
+            except (AgentError, OSError, HTTPException):
                 time.sleep(1)
                 continue
             if preempted.strip() == "TRUE":

@@ -43,7 +43,7 @@ def apply_plan(config: dict[str, Any]) -> None:
     if {RUN_SERVICE, BACKUP_SERVICE} <= set(names) and container_of(BACKUP_SERVICE, running=True) is None:
         try:
             message = restore_newer(config, plan, message)
-        except (AgentError, ValueError, KeyError) as error:
+        except (AgentError, ValueError, LookupError) as error:
             failed.append(f"the run waits, since it cannot be told whether the bucket has a newer checkpoint: {error}")
             names = [name for name in names if name not in (RUN_SERVICE, BACKUP_SERVICE)]
     for name in names:
