@@ -110,7 +110,7 @@ describe("a boot that goes well", () => {
     await machine.give("denied/tunestack-prod-restic-password", "");
     expect(await machine.startUp()).toBe(true);
     await expect
-      .poll(async () => await machine.status(), { timeout: 30_000 })
+      .poll(async () => await machine.status(), { timeout: 120_000 })
       .toMatchObject({
         stage: "failed",
         message: expect.stringMatching(/may not read tunestack-prod-restic-password/),
@@ -122,11 +122,11 @@ describe("a boot that goes well", () => {
   test("brings the services up by the real Compose, with the GPU, and healthy", async () => {
     await machine.run("systemctl restart tunestack-agent.service");
     await expect
-      .poll(async () => await machine.status(), { timeout: 60_000 })
+      .poll(async () => await machine.status(), { timeout: 180_000 })
       .toMatchObject({ stage: "up", zone: "us-central1-b", message: "the services are up" });
     await expect
       .poll(async () => await machine.run("docker ps --filter health=healthy --format '{{.Names}}' | sort"), {
-        timeout: 60_000,
+        timeout: 180_000,
       })
       .toBe("agent-gpu-monitor\nagent-training-backup\n");
     const asked = await machine.run("docker inspect --format '{{json .HostConfig.DeviceRequests}}' agent-gpu-monitor");
@@ -161,7 +161,7 @@ describe("a boot that goes well", () => {
     const asked = (await machine.requests()).length;
     expect(await machine.startUp()).toBe(true);
     await expect
-      .poll(async () => await machine.console(), { timeout: 30_000 })
+      .poll(async () => await machine.console(), { timeout: 120_000 })
       .toMatch(/the services are up.*starting the services.*the services are up/s);
     expect(await startedAt()).toBe(before);
     expect((await machine.requests()).slice(asked)).not.toMatch(/attachDisk|archive\.ubuntu|download\.docker/);
@@ -178,7 +178,7 @@ describe("a restart of the machine", () => {
     // Docker waits for the disk and the secrets, which come later.
     await expect
       .poll(async () => await machine.run("cat /cloud/state/bucket/status/vm.json").catch(() => ""), {
-        timeout: 60_000,
+        timeout: 180_000,
         interval: 500,
       })
       .toContain('"message": "the services are up"');
@@ -188,7 +188,7 @@ describe("a restart of the machine", () => {
     expect(await machine.run("cat /var/lib/tunestack/volumes/training_checkpoints/note")).toBe("kept\n");
     await expect
       .poll(async () => await machine.run("docker ps --filter health=healthy --quiet | wc --lines"), {
-        timeout: 60_000,
+        timeout: 180_000,
       })
       .toBe("2\n");
     expect(await machine.run("systemctl is-enabled docker.service docker.socket || true")).toBe("disabled\ndisabled\n");
@@ -207,13 +207,13 @@ describe("a restart of the machine", () => {
     await machine.give("kernel", "6.11.0-9-gcp\n");
     await machine.startUp().catch(() => false);
     await expect
-      .poll(async () => await docker("inspect", "--format", "{{.State.Running}}", machine.name), { timeout: 60_000 })
+      .poll(async () => await docker("inspect", "--format", "{{.State.Running}}", machine.name), { timeout: 180_000 })
       .toBe("false\n");
     expect(await machine.console()).toContain("taking a kernel that the NVIDIA driver is made for, and restarting");
     await docker("start", machine.name);
     await expect
       .poll(async () => await machine.run("cat /cloud/state/bucket/status/vm.json").catch(() => ""), {
-        timeout: 60_000,
+        timeout: 180_000,
         interval: 500,
       })
       .toContain("there is no NVIDIA driver 570-server for the kernel 6.11.0-9-gcp, also after a restart");
