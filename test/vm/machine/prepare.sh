@@ -28,7 +28,7 @@ gpg --export > /usr/share/keyrings/ubuntu-of-the-tests.gpg
 # package FOLDER NAME: a package of what lies in /cloud/root and /cloud/postinst, both gone afterwards.
 package() {
   mkdir -p /cloud/root/DEBIAN "$1"
-  printf 'Package: %s\nVersion: 1\nArchitecture: amd64\nMaintainer: tests\nDescription: stands in\n' "$2" \
+  printf 'Package: %s\nVersion: 9\nArchitecture: amd64\nMaintainer: tests\nDescription: stands in\n' "$2" \
     > /cloud/root/DEBIAN/control
   if [[ -e /cloud/postinst ]]; then
     install --mode 0755 /cloud/postinst /cloud/root/DEBIAN/postinst
