@@ -91,9 +91,9 @@ def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """One workplace for all training tests; each takes run names of its own."""
+    """One workplace for the tests of a file, so that names of runs need to differ there alone."""
     set_up_libraries()
     folder = tmp_path_factory.mktemp("workplace")
     data = write_jsonl(folder / "questions.jsonl", conversations(60))
