@@ -1,6 +1,7 @@
 """Experiments through git: runners that are killed at random, how soon a push is started, what an idle runner asks for.
 
-`--experiments N` takes fewer than the thousand; TUNESTACK_BENCH_EXPERIMENTS does the same.
+`--experiments N` takes fewer than the thousand; TUNESTACK_BENCH_EXPERIMENTS does the same. `--only PART` measures one
+part: idle, latency, crowd or kills.
 """
 
 import argparse
@@ -13,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from measures import Measure, report, say
 
@@ -21,44 +24,84 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from git_server import GitServer
 from queue_site import BRANCH, Site, git, wait_for
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 RUNNERS = 8
+CROWD_EXPERIMENTS = 96
 SECONDS_BETWEEN_KILLS = 4.0
-LEASE = "20s"
+LONGEST_SECONDS = 3 * 3600.0
+LEASE = "30s"
+COMMAND = 'echo begun >> "$EXPERIMENT_OUTPUT_DIR/marks"; echo ended >> "$EXPERIMENT_OUTPUT_DIR/marks"'
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     default = int(os.environ.get("TUNESTACK_BENCH_EXPERIMENTS", "1000"))
     parser.add_argument("--experiments", type=int, default=default)
-    count = parser.parse_args().experiments
+    parser.add_argument("--only", choices=["idle", "latency", "crowd", "kills"])
+    options = parser.parse_args()
+    parts: dict[str, Callable[[Path], list[Measure]]] = {
+        "idle": idle,
+        "latency": latency,
+        "crowd": crowd,
+        "kills": lambda folder: killed_at_random(folder, options.experiments),
+    }
     measures: list[Measure] = []
-    for part in (idle, latency):
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            measures += part(Path(folder))
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        measures += killed_at_random(Path(folder), count)
+    for name, part in parts.items():
+        if options.only in (None, name):
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                measures += part(Path(folder))
     report(*measures)
+
+
+def crowd(folder: Path) -> list[Measure]:
+    """As many runners as there are, all with something to say at the same time, and nothing that goes wrong."""
+    site = queue(folder, CROWD_EXPERIMENTS)
+    began, before = time.monotonic(), os.times()
+    try:
+        processes = [site.start(f"r{number}", f"--lease={LEASE}", "--poll=10s", "--once") for number in range(RUNNERS)]
+        for process in processes:
+            process.wait()
+        seconds, after = time.monotonic() - began, os.times()
+        calls = sum((git_calls(site, f"r{number}") for number in range(RUNNERS)), Counter[str]())
+    finally:
+        site.end()
+    say(f"git commands: {dict(calls.most_common())}")
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return [
+        Measure("crowd: experiments not completed", unfinished(site), "", "<= 0"),
+        Measure("crowd: time per experiment, all runners", seconds / CROWD_EXPERIMENTS, "s", None),
+        Measure("crowd: processor time per experiment", used / CROWD_EXPERIMENTS, "s", None),
+        Measure("crowd: git commands per experiment", calls.total() / CROWD_EXPERIMENTS, "", None),
+        Measure("crowd: pushes per experiment", calls["push"] / CROWD_EXPERIMENTS, "", None),
+    ]
+
+
+def queue(folder: Path, count: int) -> Site:
+    """A branch with so many experiments that take no time."""
+    site = Site(folder).make()
+    # What the server does to keep house is not measured.
+    git(site.server, "config", "gc.auto", "0")
+    site.push([{"name": f"e{number:04}", "command": COMMAND, "gpus": 0} for number in range(count)])
+    return site
 
 
 def killed_at_random(folder: Path, count: int) -> list[Measure]:
     """Every experiment writes a line when it begins and when it ends; the branch's history tells the rest."""
-    site = Site(folder).make()
-    command = 'echo begun >> "$EXPERIMENT_OUTPUT_DIR/marks"; echo ended >> "$EXPERIMENT_OUTPUT_DIR/marks"'
-    # What the server does to keep house is not measured.
-    git(site.server, "config", "gc.auto", "0")
-    site.push([{"name": f"e{number:04}", "command": command, "gpus": 0} for number in range(count)])
+    site = queue(folder, count)
     chance = random.Random(20261124)  # noqa: S311
     runners: dict[str, subprocess.Popen[bytes]] = {}
-    kills, began = 0, time.monotonic()
+    kills, began, calls = 0, time.monotonic(), Counter[str]()
 
     def start(name: str) -> None:
-        runners[name] = site.start(name, f"--lease={LEASE}", "--poll=2s", "--cpu-places=1")
+        runners[name] = site.start(name, f"--lease={LEASE}", "--poll=6s", "--cpu-places=1")
 
     try:
         for number in range(RUNNERS):
             start(f"r{number}")
         killed_at = time.monotonic()
-        while (open_ones := unfinished(site)) and time.monotonic() - began < 3000:
+        while (open_ones := unfinished(site)) and time.monotonic() - began < LONGEST_SECONDS:
             time.sleep(0.5)
             if time.monotonic() - killed_at < SECONDS_BETWEEN_KILLS:
                 continue
@@ -67,6 +110,7 @@ def killed_at_random(folder: Path, count: int) -> list[Measure]:
             os.killpg(runners[name].pid, signal.SIGKILL)
             runners[name].wait()
             kills += 1
+            calls += git_calls(site, name)
             if chance.random() < 0.25:
                 # As on a machine that is gone for good: nobody knows its state folder any more.
                 runners.pop(name)
@@ -75,7 +119,7 @@ def killed_at_random(folder: Path, count: int) -> list[Measure]:
             if kills % 10 == 0:
                 say(f"{count - open_ones} of {count} done, {kills} kills, {time.monotonic() - began:.0f} s")
         seconds = time.monotonic() - began
-        calls = git_calls(site)
+        calls = sum((git_calls(site, name) for name in runners), calls)
     finally:
         site.end()
     completions = completed_by_claim(site)
@@ -89,7 +133,8 @@ def killed_at_random(folder: Path, count: int) -> list[Measure]:
         Measure("command ran to its end, per experiment", ends / count, "×", None),
         Measure("claims left over", len(site.refs("claims")), "", None),
         Measure("time per experiment, all runners", seconds / count, "s", None),
-        Measure("git commands per experiment, of the runners since their last start", calls / count, "", None),
+        Measure("attempts lost to kills, per experiment", lost(site) / count, "", None),
+        Measure("git commands per experiment", calls.total() / count, "", None),
     ]
 
 
@@ -97,13 +142,18 @@ def unfinished(site: Site) -> int:
     return sum(entry.get("status") != "completed" for entry in site.entries().values())
 
 
-def git_calls(site: Site) -> int:
-    """What the runners that still are counted since their last start."""
-    total = 0
-    for path in site.folder.glob("r*/status.json"):
-        calls: dict[str, int] = json.loads(path.read_text()).get("git_calls", {})
-        total += sum(calls.values())
-    return total
+def lost(site: Site) -> int:
+    attempts = [entry["attempt"] for entry in site.entries().values()]
+    return sum(int(attempt.get("lost", 0)) for attempt in attempts if isinstance(attempt, dict))
+
+
+def git_calls(site: Site, name: str) -> Counter[str]:
+    """What a runner has asked of git since its start, as of its last turn."""
+    try:
+        status = json.loads((site.folder / name / "status.json").read_text())
+    except FileNotFoundError:
+        return Counter()
+    return Counter(status.get("git_calls", {}))
 
 
 def completed_by_claim(site: Site) -> dict[str, int]:

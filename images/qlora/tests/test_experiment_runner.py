@@ -59,6 +59,23 @@ def test_it_runs_in_order_and_pushes_results_and_logs(site: Site) -> None:
     assert order.index("one:") < order.index("second:")
 
 
+def test_an_end_the_next_start_and_the_report_go_in_one_push(site: Site) -> None:
+    begun = int(git(site.server, "rev-list", "--count", BRANCH))
+    site.push([{"name": f"e{number}", "command": "true"} for number in range(5)])
+    assert site.once("first", "--cpu-places=1", "--poll=1h", "--lease=1h").returncode == 0
+    assert all(entry["status"] == "completed" for entry in site.entries().values())
+    changes = git(site.server, "log", "--reverse", "--format=%s", BRANCH).splitlines()[begun + 1 :]
+    assert changes == [
+        "Experiments: e0 running",
+        *(f"Experiments: e{number} completed, e{number + 1} running" for number in range(4)),
+        "Experiments: e4 completed",
+    ]
+    calls = json.loads((site.folder / "first" / "status.json").read_text())["git_calls"]
+    # Beside those of the branch: the first report, and the last one.
+    assert calls["push"] <= len(changes) + 2
+    assert site.runner_file()["state"] == "stopped"
+
+
 def test_a_matrix_is_kept_in_its_experiment(site: Site) -> None:
     command = "echo lr={lr} env=$EXPERIMENT_LR note={note}"
     site.push([{"name": "sweep", "matrix": {"lr": [1e-4, 2], "note": ["a b"]}, "command": command}])

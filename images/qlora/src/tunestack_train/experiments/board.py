@@ -5,7 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from tunestack_train.experiments.format import DEFAULT_TIMEOUT, ENDS, RUN_FIELDS, Entry, as_entries, check, matrix_of
+from tunestack_train.experiments.format import (
+    DEFAULT_TIMEOUT,
+    ENDS,
+    FILE,
+    RUN_FIELDS,
+    Entry,
+    as_entries,
+    check,
+    matrix_of,
+)
 from tunestack_train.experiments.format import Problem as FileProblem
 from tunestack_train.experiments.matrix import Scalar, expand
 from tunestack_train.experiments.merge import attempt_number, merge
@@ -60,6 +69,15 @@ class Change:
     entry: Entry
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """Problems of the file as a runner reports them: the first in words, and where each is."""
+
+    message: str
+    remedy: str
+    where: Mapping[str, Json]
+
+
 class Board:
     """The experiments of one commit. `entries` is None where the file is missing or cannot be read as a list."""
 
@@ -91,6 +109,18 @@ class Board:
             self.items[child.name] = _item(child.name, name, child.values, entry, state)
             names.append(child.name)
         self.members[name] = tuple(names)
+
+    def trouble(self) -> Trouble | None:
+        """What there is to say of the file as it is; None where all is well."""
+        if self.missing:
+            where: dict[str, Json] = {"path": "", "line": 1, "all": []}
+            return Trouble(f"there is no {FILE}", f"add {FILE}, a list of experiments", where)
+        if not self.problems:
+            return None
+        first, more = self.problems[0], len(self.problems) - 1
+        message = f"{FILE}:{first.line} {first.path} {first.reason}" + (f", and {more} more" if more else "")
+        problems: list[Json] = [dict(problem.as_dict()) for problem in self.problems[:20]]
+        return Trouble(message, first.remedy, {"path": first.path, "line": first.line, "all": problems})
 
     def unmet(self, item: Item) -> list[Item]:
         """What it needs and is not completed."""

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -50,11 +50,15 @@ class NewCommit:
 
 @dataclass(frozen=True)
 class Update:
-    """A ref on the server that changes from `old` (None: it is not there) to `new` (None: it is removed)."""
+    """A ref on the server that changes from `old` (None: it is not there) to `new` (None: it is removed).
+
+    `anyway`: whatever it was before, as nobody else writes it.
+    """
 
     ref: str
     old: str | None
     new: str | None
+    anyway: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,12 @@ class Refs:
     branch: str | None
     claims: Mapping[str, str]
     runners: Mapping[str, str]
+
+    def after(self, updates: "Sequence[Update]") -> "Refs":
+        """As they are once these are made, as far as claims go."""
+        changed = {update.ref[len(CLAIMS) :]: update.new for update in updates if update.ref.startswith(CLAIMS)}
+        claims = {name: claim for name, claim in self.claims.items() if name not in changed}
+        return replace(self, claims=claims | {name: claim for name, claim in changed.items() if claim is not None})
 
 
 @dataclass(frozen=True)
@@ -182,10 +192,6 @@ class Git:
         """Makes each change that still applies, in one request. Returns the refs that were not as said."""
         return self._push(updates, each=True)
 
-    def replace(self, ref: str, commit: str) -> None:
-        """Sets a ref that nobody else writes."""
-        self._remote("push", "--quiet", "--no-verify", self._access.url, f"+{commit}:{ref}")
-
     def try_to_write(self, name: str) -> None:
         """Makes a ref on the server and removes it. Raises AccessError with what keeps it from being done."""
         [commit] = self.make([NewCommit("may this runner write?", {})])
@@ -194,8 +200,8 @@ class Git:
         self._push([Update(ref, commit, None)])
 
     def _push(self, updates: Sequence[Update], *options: str, each: bool = False) -> set[str]:
-        leases = [f"--force-with-lease={one.ref}:{one.old or ''}" for one in updates]
-        specs = [f"{one.new or ''}:{one.ref}" for one in updates]
+        leases = [f"--force-with-lease={one.ref}:{one.old or ''}" for one in updates if not one.anyway]
+        specs = [f"{'+' if one.anyway else ''}{one.new or ''}:{one.ref}" for one in updates]
         code, out, err = self._call(
             "push", "--porcelain", "--no-verify", *options, *leases, self._access.url, *specs, seconds=_NETWORK_SECONDS
         )

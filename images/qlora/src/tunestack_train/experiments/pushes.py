@@ -16,8 +16,9 @@ from tunestack_train.experiments.results import LOG, LOG_BYTES_IN_GIT, files_for
 
 @dataclass
 class Push:
-    """`changes` and `files` of the branch, claims to make for `starts` (with their GPUs), refs to remove."""
+    """`changes` to `board` and `files` beside it, claims to make for `starts` (with their GPUs), refs to remove."""
 
+    board: Board
     changes: dict[str, Change] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     ended: list[Held] = field(default_factory=list)
@@ -66,23 +67,29 @@ class Push:
         self.salvaged.append(item.name)
         return True
 
-    def commits(self, board: Board, runner: Runner, lease: float) -> tuple[str, list[NewCommit]]:
+    def running_after(self, held: Collection[str]) -> list[str]:
+        """What the runner has once this is made, of what it has now."""
+        return sorted(({*held} - {one.item.name for one in self.ended}) | {one.item.name for one, _ in self.starts})
+
+    def commits(self, runner: Runner, lease: float) -> tuple[str, list[NewCommit]]:
         """The file's new text, and the commits to make: the branch's if anything changes there, then the claims'."""
         started = {one.item.name: Change("running", one.attempt, one.item.entry) for one, _ in self.starts}
         changes = self.changes | started
-        text = write(board.changed(changes))
-        commits = [NewCommit(_message(changes), {FILE: text.encode()} | self.files, board.commit)] if changes else []
+        text = write(self.board.changed(changes))
+        commits: list[NewCommit] = []
+        if changes:
+            commits.append(NewCommit(_message(changes), {FILE: text.encode()} | self.files, self.board.commit))
         for start, gpus in self.starts:
             files = claim_files(start.item.name, runner, start.attempt, 0, lease, gpus)
             commits.append(NewCommit(f"claim of {start.item.name} by {runner.name}", files))
         return text, commits
 
-    def updates(self, branch: str, board: Board, made: list[str]) -> tuple[list[Update], dict[str, str]]:
+    def updates(self, branch: str, made: list[str]) -> tuple[list[Update], dict[str, str]]:
         """The updates for the commits that were made, and the new claims by name."""
         claims = made[len(made) - len(self.starts) :]
         updates = list(self.removals)
         if len(made) > len(claims):
-            updates.append(Update(f"refs/heads/{branch}", board.commit, made[0]))
+            updates.append(Update(f"refs/heads/{branch}", self.board.commit, made[0]))
         named = {start.item.name: claim for (start, _), claim in zip(self.starts, claims, strict=True)}
         updates += [Update(f"{CLAIMS}{start.item.name}", start.old, named[start.item.name]) for start, _ in self.starts]
         return updates, named

@@ -2,10 +2,11 @@
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from tunestack_train.experiments.git import RUNNERS, NewCommit, Update
 from tunestack_train.experiments.json_text import indented
 from tunestack_train.experiments.positions import Json
 from tunestack_train.experiments.results import now, write_atomically
@@ -42,6 +43,12 @@ class Report:
         """Forgets a problem; True if there was one."""
         return self._problems.pop(code, None) is not None
 
+    def describe(self, running: Iterable[str], *, stopping: bool) -> None:
+        """What the runner has, and so what it does."""
+        self.running = sorted(running)
+        busy = "running" if self.running else "idle"
+        self.state = "stopping" if stopping else busy
+
     def content(self) -> dict[str, Json]:
         problems: list[Json] = [dict(problem) for problem in self._problems.values()]
         return dict(self._fixed) | {"state": self.state, "running": list(self.running), "problems": problems}
@@ -57,8 +64,13 @@ class Report:
         self.state = "stopped"
         return indented(self.content() | {"updated_at": now()}) + "\n"
 
+    def news(self) -> str | None:
+        """The text for the server if it says more than the last one: for a push that is made in any case."""
+        content = self.content()
+        return None if indented(content) == self._pushed else indented(content | {"updated_at": now()}) + "\n"
+
     def due(self) -> str | None:
-        """The text for the server if it wants renewing: problems at once, the rest not more often than polls."""
+        """The text for the server if it wants a push: problems at once, the rest not more often than polls."""
         content = self.content()
         text, problems = indented(content), indented(content["problems"])
         age = time.monotonic() - self._pushed_at
@@ -67,6 +79,14 @@ class Report:
         ):
             return None
         return indented(content | {"updated_at": now()}) + "\n"
+
+    def commit(self, text: str) -> NewCommit:
+        """The text as what the runner's ref is to hold."""
+        return NewCommit(f"report of {self._fixed['runner']}", {"runner.json": text.encode()})
+
+    def update(self, commit: str) -> Update:
+        """The change of the runner's ref, which nobody else writes."""
+        return Update(f"{RUNNERS}{self._fixed['runner']}", None, commit, anyway=True)
 
     def pushed(self) -> None:
         content = self.content()

@@ -1,7 +1,6 @@
 """The runner: looks at the branch, claims, runs, and pushes what became of it. See docs/experiment-queue.md."""
 
 import contextlib
-import random
 import shutil
 import threading
 import time
@@ -15,7 +14,7 @@ from tunestack_train.experiments.claims import Claims
 from tunestack_train.experiments.devices import Gpu, Slots
 from tunestack_train.experiments.execution import Execution
 from tunestack_train.experiments.format import FILE
-from tunestack_train.experiments.git import CLAIMS, RUNNERS, Git, GitError, NewCommit, Refs, StaleError, Update
+from tunestack_train.experiments.git import CLAIMS, Git, GitError, NewCommit, Refs, StaleError, Update
 from tunestack_train.experiments.held import Held, Runner
 from tunestack_train.experiments.plan import Start, View
 from tunestack_train.experiments.positions import Json
@@ -23,8 +22,9 @@ from tunestack_train.experiments.pushes import Push
 from tunestack_train.experiments.report import Report
 from tunestack_train.experiments.results import now
 from tunestack_train.experiments.settings import Settings
+from tunestack_train.experiments.turns import Turns, jittered
 
-_TRIES: Final = 20
+_LAST_TRIES: Final = 3
 _LONGEST_BACKOFF: Final = 300.0
 _TIDY_SECONDS: Final = 6 * 3600.0
 
@@ -54,6 +54,9 @@ class Service:
         self._stopping = stopping
         self._wake = threading.Event()
         self._claims = Claims(tools.git, settings.lease, runner.instance)
+        self._turns = Turns()
+        self._refused: str | None = None
+        self._fresh = False
         self._held: dict[str, Held] = {}
         self._refs: Refs | None = None
         self._last_commit: str | None = None
@@ -91,6 +94,7 @@ class Service:
         self._claims.recover(self._refs)
 
     def _turn(self) -> None:
+        self._fresh = False
         try:
             if time.monotonic() >= self._look_at:
                 self._look()
@@ -108,9 +112,8 @@ class Service:
     def _fail(self, error: AccessError, code: str = "access") -> None:
         self._failures += 1
         wait = min(_LONGEST_BACKOFF, self._settings.poll * 2 ** min(self._failures - 1, 8))
-        self._look_at = time.monotonic() + _jittered(wait)
-        if self._report.problem(code, error.message, error.remedy):
-            self._say(f"{error.message}. {error.remedy[:1].upper()}{error.remedy[1:]}")
+        self._look_at = time.monotonic() + jittered(wait)
+        self._tell(code, error.message, error.remedy)
 
     def _solved(self, code: str) -> None:
         if self._report.solved(code):
@@ -118,6 +121,8 @@ class Service:
 
     def _pause(self) -> float:
         due = [self._look_at]
+        if not self._looked_in_vain:
+            due.append(self._turns.at)
         if self._held:
             due.append(self._beat_at)
         left = min(due) - time.monotonic()
@@ -128,8 +133,9 @@ class Service:
     def _look(self) -> None:
         """Asks the server, fetches what has changed, and finds out which of the own claims still are."""
         self._refs = refs = self._git.observe()
+        self._fresh = True
         self._report.answered_at = now()
-        self._look_at = time.monotonic() + _jittered(self._settings.poll)
+        self._look_at = time.monotonic() + jittered(self._settings.poll)
         if refs.branch is None:
             self._board = None
             remedy = f"push the branch {self._settings.branch} again; what has ended waits to be pushed"
@@ -157,20 +163,11 @@ class Service:
 
     def _set_board(self, board: Board) -> None:
         self._board = board
-        if board.missing or board.problems:
-            problem = board.problems[0] if board.problems else None
-            message = f"{FILE}:{problem.line} {problem.path} {problem.reason}" if problem else f"there is no {FILE}"
-            more = len(board.problems) - 1
-            self._tell(
-                "file",
-                message + (f", and {more} more" if more > 0 else ""),
-                problem.remedy if problem else f"add {FILE}, a list of experiments",
-                path=problem.path if problem else "",
-                line=problem.line if problem else 1,
-                all=[dict(one.as_dict()) for one in board.problems[:20]],
-            )
-        else:
+        trouble = board.trouble()
+        if trouble is None:
             self._solved("file")
+        else:
+            self._tell("file", trouble.message, trouble.remedy, **trouble.where)
 
     def _tell(self, code: str, message: str, remedy: str, **more: Json) -> None:
         if self._report.problem(code, message, remedy, **more):
@@ -198,6 +195,8 @@ class Service:
 
     def _forget(self, held: Held) -> None:
         self._held.pop(held.item.name, None)
+        if held.change is not None:
+            return
         if held.execution is None or held.execution.ending is not None:
             self._slots.give_back(held.gpus)
         else:
@@ -224,6 +223,8 @@ class Service:
                     execution.stop("cancelled")
                 continue
             failure = held.conclude()
+            # At once: the next start then goes with this end, in one push.
+            self._slots.give_back(held.gpus)
             if failure is not None:
                 self._tell("disk-full", f"{execution.output}: {failure.strerror}", "make room in the outputs folder")
             self._say(f"{held.item.name}: {held.outcome()}")
@@ -232,50 +233,62 @@ class Service:
     # --- pushing -----------------------------------------------------------------------------------------------------
 
     def _push_what_is_due(self) -> None:
+        """One try at most: the next one is for the next turn."""
         self._looked_in_vain = False
-        for number in range(_TRIES):
-            if self._board is None or self._board.entries is None or self._refs is None or self._board.missing:
-                self._tell_unpublished()
-                self._looked_in_vain = True
-                return
-            push = self._prepare(self._board, self._refs)
-            if not push:
-                self._looked_in_vain = True
-                return
-            try:
-                self._do(push, self._board)
-            except StaleError:
-                push.withdraw(self._slots.give_back)
-                # Others have the same in mind: not all at the same moment again.
-                time.sleep(random.uniform(0, 0.02 * 2 ** min(number, 5)))  # noqa: S311
-                if number % 3 == 2:
-                    self._look()
-                else:
-                    # What stands in the way is mostly the branch, and that alone takes half the time.
-                    self._fetch()
-                self._attend()
-            except BaseException:
-                push.withdraw(self._slots.give_back)
-                raise
-        self._look_at = 0.0
+        if time.monotonic() < self._turns.at:
+            return
+        began = time.monotonic()
+        push = self._prepare()
+        if push is not None and self._turns.contended and not self._fresh:
+            # Made for a branch that others have moved by now, it would be made in vain.
+            push.withdraw(self._slots.give_back)
+            self._catch_up()
+            push = self._prepare()
+        if push is None:
+            self._looked_in_vain = True
+            return
+        try:
+            self._do(push)
+        except StaleError:
+            push.withdraw(self._slots.give_back)
+            self._refused = push.board.commit
+            self._turns.lost(time.monotonic() - began)
+        except BaseException:
+            push.withdraw(self._slots.give_back)
+            raise
+        else:
+            self._turns.won(time.monotonic() - began)
+
+    def _catch_up(self) -> None:
+        """Fetches the branch, which mostly is what was in the way, and looks at the rest only where it was not."""
+        self._fetch()
+        if self._board is not None and self._board.commit == self._refused:
+            self._look()
+        self._refused = None
+        self._attend()
 
     def _tell_unpublished(self) -> None:
         waiting = [held.item.name for held in self._held.values() if held.change is not None]
         if waiting:
             self._tell("unpublished", f"{', '.join(waiting)} ended and cannot be pushed yet", "mend the branch")
 
-    def _prepare(self, board: Board, refs: Refs) -> Push:
+    def _prepare(self) -> Push | None:
+        """All that this runner has to say now. None where that is nothing, or there is no file to say it in."""
+        board, refs = self._board, self._refs
+        if board is None or board.entries is None or refs is None or board.missing:
+            self._tell_unpublished()
+            return None
+        push = Push(board)
         for held in [one for one in self._held.values() if one.change is not None]:
             item = board.items.get(held.item.name)
             if item is not None and item.number > held.number:
                 self._forget(held)
-        push = Push()
         push.add_ends(self._held.values())
         view = View(board, refs.claims, self._dead)
         push.add_verdicts(view, self._held)
         if not self._stopping.is_set() and self._has_room():
             push.add_starts(view, self._slots, self._held, self._runner.name, self._settings.outputs)
-        return push
+        return push if push else None
 
     def _dead(self, name: str) -> bool:
         return name not in self._held and self._claims.void(name)
@@ -290,31 +303,35 @@ class Service:
         self._report.solved("disk-full")
         return True
 
-    def _do(self, push: Push, board: Board) -> None:
+    def _do(self, push: Push) -> None:
         """One push for all of it, then what follows from it. Raises StaleError when something else came first."""
-        text, commits = push.commits(board, self._runner, self._settings.lease)
-        made = self._git.make(commits) if commits else []
-        updates, claims = push.updates(self._settings.branch, board, made)
+        text, commits = push.commits(self._runner, self._settings.lease)
+        self._report.describe(push.running_after(self._held), stopping=self._stopping.is_set())
+        news = self._report.news()
+        reports = [] if news is None else [self._report.commit(news)]
+        made = self._git.make([*commits, *reports]) if commits or reports else []
+        updates, claims = push.updates(self._settings.branch, made[: len(commits)])
+        updates += [self._report.update(commit) for commit in made[len(commits) :]]
         try:
             self._git.push(updates)
         except AccessError:
             # If only the answer was lost, the claims are there: this runner's, with nothing running.
             self._claims.disown(claims)
             raise
-        gone = {update.ref[len(CLAIMS) :] for update in push.removals}
+        if reports:
+            self._report.pushed()
         if self._refs is not None:
-            known = {name: claim for name, claim in self._refs.claims.items() if name not in gone} | claims
-            self._refs = Refs(self._refs.branch, known, self._refs.runners)
+            self._refs = self._refs.after(updates)
         for held in push.ended:
             self._forget(held)
         self._report.solved("unpublished")
         for name in push.salvaged:
             self._say(f"{name}: the result that its lost runner had left is pushed")
-        if len(made) > len(claims):
+        if len(commits) > len(claims):
             self._last_commit = made[0]
             self._set_board(Board(made[0], text))
         for start, gpus in push.starts:
-            self._start(start, gpus, claims[start.item.name], board.commit)
+            self._start(start, gpus, claims[start.item.name], push.board.commit)
         push.starts.clear()
 
     def _start(self, start: Start, gpus: tuple[Gpu, ...], claim: str, commit: str) -> None:
@@ -330,21 +347,21 @@ class Service:
     # --- staying alive -----------------------------------------------------------------------------------------
 
     def _renew(self) -> None:
-        """Heartbeats, and the runner's own report."""
+        """Heartbeats, and the runner's own report where no other push has taken it along."""
         if self._held and time.monotonic() >= self._beat_at:
             self._beat_at = time.monotonic() + self._settings.heartbeat
             self._beat()
-        self._report.running = sorted(self._held)
-        self._report.state = "stopping" if self._stopping.is_set() else "running" if self._held else "idle"
-        text = self._report.due()
-        if text is not None:
-            message = f"report of {self._runner.name}"
-            [commit] = self._git.make([NewCommit(message, {"runner.json": text.encode()})])
-            self._git.replace(f"{RUNNERS}{self._runner.name}", commit)
-            self._report.pushed()
+        self._report.describe(self._held, stopping=self._stopping.is_set())
+        self._push_report(self._report.due())
         if not self._held and time.monotonic() >= self._tidy_at:
             self._tidy_at = time.monotonic() + _TIDY_SECONDS
             self._git.tidy()
+
+    def _push_report(self, text: str | None) -> None:
+        if text is not None:
+            [commit] = self._git.make([self._report.commit(text)])
+            if not self._git.push_each([self._report.update(commit)]):
+                self._report.pushed()
 
     def _beat(self) -> None:
         held = list(self._held.values())
@@ -376,22 +393,15 @@ class Service:
         for held in list(self._held.values()):
             if held.execution is not None:
                 held.execution.join()
-        for number in range(3):
+        vain = 0
+        while self._held and vain < _LAST_TRIES:
             self._turn()
-            if not self._held or number == 2:
-                break
-            self._look_at = 0.0
-            time.sleep(1)
-        text = self._report.last()
+            wait = self._turns.at - time.monotonic()
+            if self._failures or self._looked_in_vain:
+                vain, wait, self._look_at = vain + 1, 1.0, 0.0
+            if self._held:
+                time.sleep(max(0.0, wait))
         with contextlib.suppress(AccessError, GitError, OSError):
-            [commit] = self._git.make(
-                [NewCommit(f"last report of {self._runner.name}", {"runner.json": text.encode()})]
-            )
-            self._git.replace(f"{RUNNERS}{self._runner.name}", commit)
+            self._push_report(self._report.last())
         self._write_status()
         self._say("stopped")
-
-
-def _jittered(seconds: float) -> float:
-    """A tenth more or less, so that runners that were started together do not ask together for ever."""
-    return seconds * random.uniform(0.9, 1.1)  # noqa: S311 - nothing depends on its being unpredictable
