@@ -24,6 +24,9 @@ export function renderNetworkPolicies(plan: Plan, layout: ClusterLayout): readon
       spec,
     },
   });
+  const reached = new Set(
+    [...plan.services, ...(plan.run === undefined ? [] : [plan.run.workload])].flatMap(({ reaches }) => reaches),
+  );
   return [
     policy("deny-by-default", { podSelector: {}, policyTypes: ["Ingress", "Egress"] }),
     policy("dns", { podSelector: {}, policyTypes: ["Egress"], egress: [DNS] }),
@@ -38,11 +41,15 @@ export function renderNetworkPolicies(plan: Plan, layout: ClusterLayout): readon
       egress: [{ to: [INTERNET], ports: [tcp(22), tcp(9418)] }],
     }),
     ...runPolicy(plan, layout).map((spec) => policy("run", spec)),
-    ...plan.services.flatMap((service) => [
-      ...reachedPolicies(service, layout).map((spec) => policy(`to-${service.name}`, spec)),
-      ...reachingPolicies(service, layout).map((spec) => policy(`reaches-${service.name}`, spec)),
-      ...metricsPolicies(service, layout).map((spec) => policy(`metrics-${service.name}`, spec)),
-    ]),
+    ...plan.services
+      .filter(({ name, ports }) => reached.has(name) && ports.length > 0)
+      .flatMap((service) => [
+        policy(`to-${service.name}`, reachedPolicy(service, layout)),
+        policy(`reaches-${service.name}`, reachingPolicy(service, layout)),
+      ]),
+    ...plan.services.flatMap((service) =>
+      metricsPolicies(service, layout).map((spec) => policy(`metrics-${service.name}`, spec)),
+    ),
   ];
 }
 
@@ -65,31 +72,26 @@ function runPolicy({ run }: Plan, layout: ClusterLayout): readonly NetworkPolicy
   return [{ ...pods, policyTypes: ["Ingress", "Egress"], ingress: [{ from: [pods] }], egress: [{ to: [pods] }] }];
 }
 
-function reachedPolicies({ name, ports }: Workload, layout: ClusterLayout): readonly NetworkPolicyObject["spec"][] {
-  if (ports.length === 0) return [];
-  return [
-    {
-      podSelector: { matchLabels: labelsOf(layout, name) },
-      policyTypes: ["Ingress"],
-      ingress: [{ from: [{ podSelector: reaching(name) }], ports: ports.map(({ container }) => tcp(container)) }],
-    },
-  ];
+/** A service takes what comes from those that say that they reach it. */
+function reachedPolicy({ name, ports }: Workload, layout: ClusterLayout): NetworkPolicyObject["spec"] {
+  return {
+    podSelector: { matchLabels: labelsOf(layout, name) },
+    policyTypes: ["Ingress"],
+    ingress: [{ from: [{ podSelector: reaching(name) }], ports: ports.map(({ container }) => tcp(container)) }],
+  };
 }
 
-function reachingPolicies({ name, ports }: Workload, layout: ClusterLayout): readonly NetworkPolicyObject["spec"][] {
-  if (ports.length === 0) return [];
-  return [
-    {
-      podSelector: reaching(name),
-      policyTypes: ["Egress"],
-      egress: [
-        {
-          to: [{ podSelector: { matchLabels: labelsOf(layout, name) } }],
-          ports: ports.map(({ container }) => tcp(container)),
-        },
-      ],
-    },
-  ];
+function reachingPolicy({ name, ports }: Workload, layout: ClusterLayout): NetworkPolicyObject["spec"] {
+  return {
+    podSelector: reaching(name),
+    policyTypes: ["Egress"],
+    egress: [
+      {
+        to: [{ podSelector: { matchLabels: labelsOf(layout, name) } }],
+        ports: ports.map(({ container }) => tcp(container)),
+      },
+    ],
+  };
 }
 
 function metricsPolicies(
