@@ -11,6 +11,8 @@ const RENDEZVOUS_PORT = 29500;
 
 /** Exit codes that come again however often the run is started: a defect, settings, data, memory, model, disk, drift. */
 const MISTAKES = [1, 2, 3, 4, 5, 6, 7];
+/** Lost another process of the run, on another node or on this one. */
+const LOST_ANOTHER = 8;
 /** Stopped on request, with a checkpoint. */
 const STOPPED = 75;
 /** Tries after a death that nobody announced: killed for memory of the node, a GPU that fell off the bus. */
@@ -72,6 +74,7 @@ function rendezvous(name: string): string {
 
 /** What a pod that ended means: taken away, asked to stop, a mistake, or a death that may not come again. */
 function renderJob({ workload }: RunPlan, { run }: ClusterLayout, template: PodTemplate): JobSpec {
+  const notItsDoing = isAlone(run) ? [STOPPED] : [LOST_ANOTHER, STOPPED];
   return {
     completionMode: "Indexed",
     completions: run.nodes,
@@ -81,9 +84,10 @@ function renderJob({ workload }: RunPlan, { run }: ClusterLayout, template: PodT
     podReplacementPolicy: "Failed",
     podFailurePolicy: {
       rules: [
-        // Preemption, a drained node, a node that is gone: none of the run's doing.
+        // Preemption, a drained node, a node that is gone: none of the run's doing, and the other pods of the run, which
+        // end with it, are made anew as well.
         { action: "Ignore", onPodConditions: [{ type: "DisruptionTarget", status: "True" }] },
-        { action: "Ignore", onExitCodes: { containerName: workload.name, operator: "In", values: [STOPPED] } },
+        { action: "Ignore", onExitCodes: { containerName: workload.name, operator: "In", values: notItsDoing } },
         { action: "FailJob", onExitCodes: { containerName: workload.name, operator: "In", values: MISTAKES } },
       ],
     },
@@ -120,17 +124,26 @@ function graceSeconds(workload: Workload, { pools }: ClusterLayout): number {
     : workload.stopGraceSeconds;
 }
 
-/** One process alone is the command as it is; several are started by torchrun, which finds the other nodes. */
+function isAlone({ nodes, gpus }: ClusterLayout["run"]): boolean {
+  return nodes === 1 && gpus === 1;
+}
+
+/**
+ * One process alone is the command as it is; several are started by torchrun, which finds the other nodes, and whose
+ * exit code the package's own launcher makes the run's.
+ */
 export function distributedCommand(
   command: readonly string[],
   { run }: Pick<ClusterLayout, "run">,
   endpoint: string,
 ): readonly string[] {
-  if (run.nodes === 1 && run.gpus === 1) return command;
+  if (isAlone(run)) return command;
   const [program, ...rest] = command;
   if (program !== "tunestack-train") throw new Error(`torchrun cannot start ${program}`);
   return [
-    "torchrun",
+    "python",
+    "-m",
+    "tunestack_train.launch",
     `--nnodes=${run.nodes}`,
     `--nproc-per-node=${run.gpus}`,
     ...(run.nodes === 1 ? ["--standalone"] : ["--rdzv-backend=c10d", `--rdzv-endpoint=${endpoint}`]),

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import type { KubernetesObject } from "../../k8s/objects.ts";
 import { expectGolden } from "../lib/golden.ts";
-import { renderCluster } from "../lib/kubernetes.ts";
+import { podTemplates, renderCluster } from "../lib/kubernetes.ts";
 import { openPorts, type Place, type Policy, readPolicy } from "../lib/network.ts";
 
 /** A port scan of two stacks of one cluster, of what else is in it and of what lies outside, by their policies alone. */
@@ -12,27 +12,13 @@ const team = renderCluster({ stack: "team", kubernetes }).objects;
 const other = renderCluster({ stack: "other", kubernetes }).objects;
 const policies = [...team, ...other].flatMap((object) => readPolicy(object) ?? []);
 
-const templateSchema = z.looseObject({
-  metadata: z.looseObject({ labels: z.record(z.string(), z.string()) }),
-  spec: z.looseObject({
-    containers: z.array(
-      z.looseObject({ ports: z.array(z.looseObject({ name: z.string(), containerPort: z.int() })).default([]) }),
-    ),
-    // No policy is about a pod that has the network of its node.
-    hostNetwork: z.literal(false).optional(),
-  }),
+const specSchema = z.looseObject({
+  containers: z.array(
+    z.looseObject({ ports: z.array(z.looseObject({ name: z.string(), containerPort: z.int() })).default([]) }),
+  ),
+  // No policy is about a pod that has the network of its node.
+  hostNetwork: z.literal(false).optional(),
 });
-
-/** The pods of an object, of whatever kind it is: each thing within it that has containers. */
-function podsOf(object: KubernetesObject): readonly z.output<typeof templateSchema>[] {
-  const found: z.output<typeof templateSchema>[] = [];
-  JSON.stringify(object, (_, value: unknown) => {
-    if (z.object({ spec: z.object({ containers: z.unknown() }) }).safeParse(value).data?.spec.containers !== undefined)
-      found.push(templateSchema.parse(value));
-    return value;
-  });
-  return found;
-}
 
 let addresses = 0;
 const address = () => `10.4.${Math.floor(addresses / 250)}.${(addresses++ % 250) + 1}`;
@@ -54,8 +40,8 @@ const ANOTHER = ", another of its kind";
 function places(objects: readonly KubernetesObject[]): readonly Place[] {
   return objects.flatMap((object) => {
     const { name, namespace = "" } = object.metadata;
-    return podsOf(object).flatMap(({ metadata, spec }) => {
-      const ports = spec.containers.flatMap((one) => one.ports);
+    return podTemplates(object).flatMap(({ metadata, spec }) => {
+      const ports = specSchema.parse(spec).containers.flatMap((one) => one.ports);
       const named = Object.fromEntries(ports.map((port) => [port.name, port.containerPort]));
       return [name, `${name}${ANOTHER}`].map((title) => podIn(namespace, title, metadata.labels, named));
     });
@@ -103,7 +89,7 @@ describe("a stack's pods", () => {
 
   test("are all scanned, and told apart", () => {
     expect(ours.map(({ name }) => name).sort()).toEqual([...new Set(ours.map(({ name }) => name))].sort());
-    const kinds = new Set(team.filter((object) => podsOf(object).length > 0).map(({ kind }) => kind));
+    const kinds = new Set(team.filter((object) => podTemplates(object).length > 0).map(({ kind }) => kind));
     expect([...kinds].sort()).toEqual(["CronJob", "DaemonSet", "Deployment", "JobSet"]);
   });
 

@@ -1,3 +1,4 @@
+import { z } from "zod";
 import type { ClusterLayout, Resolver } from "../../k8s/layout.ts";
 import type { KubernetesObject, Rendered } from "../../k8s/objects.ts";
 import { renderStack } from "../../k8s/render.ts";
@@ -38,4 +39,21 @@ export function renderCluster(changes: ClusterChanges = {}): {
   const layout = clusterLayout(inputs);
   const rendered = renderStack(plan, layout, RESOLVED);
   return { plan, layout, rendered, objects: rendered.map(({ object }) => object) };
+}
+
+const templateSchema = z.looseObject({
+  metadata: z.looseObject({ labels: z.record(z.string(), z.string()) }),
+  spec: z.looseObject({ containers: z.array(z.looseObject({ name: z.string() })).min(1) }),
+});
+export type PodTemplate = z.output<typeof templateSchema>;
+
+/** The pods of an object, of whatever kind it is: each thing within it that has containers. */
+export function podTemplates(object: KubernetesObject): readonly PodTemplate[] {
+  const found: PodTemplate[] = [];
+  JSON.stringify(object, (_, value: unknown) => {
+    const looksLikeOne = z.object({ spec: z.object({ containers: z.array(z.unknown()) }) }).safeParse(value).success;
+    if (looksLikeOne) found.push(templateSchema.parse(value));
+    return value;
+  });
+  return found;
 }

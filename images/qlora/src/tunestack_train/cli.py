@@ -15,7 +15,8 @@ from tunestack_train.stop import Interrupted
 
 _EXIT_CODES = (
     "exit codes: 0 done, 1 a defect of tunestack, 2 settings, 3 data, 4 out of memory, 5 the model cannot be had, "
-    "6 disk full, 7 an export that drifts, 75 stopped on request with a checkpoint saved"
+    "6 disk full, 7 an export that drifts, 8 another process of the run was lost, "
+    "75 stopped on request with a checkpoint saved"
 )
 
 

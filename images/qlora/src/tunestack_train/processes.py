@@ -40,6 +40,8 @@ _PEER_GONE: Final = (
 class ProcessLostError(TunestackError):
     """Another process of the run has ended, so that this one cannot go on."""
 
+    exit_code = 8
+
 
 @dataclass(frozen=True)
 class Processes:
