@@ -29,6 +29,10 @@ async function declareTarget(inputs: StackInputs): Promise<object> {
       const { declareKubernetesStack } = await import("./stacks/targets/kubernetes/declare.ts");
       return await declareKubernetesStack(ofTarget(inputs, "kubernetes"), plan);
     }
+    case "gke": {
+      const { declareGkeStack } = await import("./stacks/targets/gke/declare.ts");
+      return await declareGkeStack(ofTarget(inputs, "gke"), plan);
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Input } from "@pulumi/pulumi";
-import type { ImageReference, VolumeName } from "../stacks/plan/types.ts";
+import type { ImageReference, VolumeName, WorkloadName } from "../stacks/plan/types.ts";
 import type { ClusterSettings } from "../stacks/settings/cluster.ts";
 import type { Taint, Toleration } from "./objects.ts";
 
@@ -15,6 +15,10 @@ export interface ClusterLayout {
   readonly cohort: string | undefined;
   readonly preemption: boolean;
   readonly claims: Readonly<Record<VolumeName, ClaimLayout>>;
+  /** Storage classes that the stack brings along. */
+  readonly storageClasses: readonly StorageClassLayout[];
+  /** Who a part is in the cloud, as annotations of its service account; a part that is not here is nobody there. */
+  readonly identities: Readonly<Partial<Record<WorkloadName, Readonly<Record<string, string>>>>>;
   /** Secret with which nodes pull the images. */
   readonly pullSecret: string | undefined;
   /** Runtime class by which a container sees the GPUs of its node without asking for one. */
@@ -45,8 +49,18 @@ export interface NodePool {
 export interface ClaimLayout {
   /** Undefined takes the cluster's default class. */
   readonly storageClass: string | undefined;
+  /** Bucket in which the volume lies, mounted by Cloud Storage FUSE; undefined for a volume of a storage class. */
+  readonly bucket: string | undefined;
   readonly accessMode: "ReadWriteOnce" | "ReadWriteMany";
   readonly bytes: number;
+}
+
+export interface StorageClassLayout {
+  /** Name, to which the namespace is added. Example: `files`. */
+  readonly name: string;
+  /** Driver that makes its volumes. Example: `filestore.csi.storage.gke.io`. */
+  readonly provisioner: string;
+  readonly parameters: Readonly<Record<string, string>>;
 }
 
 /** What is known only when the stack is made; a test answers with plain strings. */

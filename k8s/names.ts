@@ -15,6 +15,9 @@ export const LABELS = {
   reaches: "reaches.tunestack.dev",
 } as const;
 
+/** What a pod reaches that is somebody in the cloud: who tells it who it is, and the cloud's own services. */
+export const CLOUD_PEER = "cloud";
+
 export const LOCAL_QUEUE = "runs";
 export const SECRET_NAME = "tunestack";
 /** The job of a run within its JobSet; short, since it is part of every pod's name. */
@@ -37,7 +40,7 @@ export function claimName(volume: VolumeName): string {
 }
 
 /** A name that the whole cluster shares begins with the stack's namespace. */
-export function clusterName({ namespace }: ClusterLayout, name: string): string {
+export function clusterName({ namespace }: Pick<ClusterLayout, "namespace">, name: string): string {
   return `${namespace}-${name}`;
 }
 

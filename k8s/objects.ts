@@ -45,6 +45,16 @@ export type ConfigMapObject = Of<"v1", "ConfigMap"> & {
 export type ClaimObject = Of<"v1", "PersistentVolumeClaim"> & {
   readonly spec: types.input.core.v1.PersistentVolumeClaimSpec;
 };
+export type StorageClassObject = Of<"storage.k8s.io/v1", "StorageClass"> & {
+  readonly provisioner: string;
+  readonly parameters: Readonly<Record<string, string>>;
+  readonly reclaimPolicy: "Retain";
+  readonly volumeBindingMode: "WaitForFirstConsumer";
+  readonly allowVolumeExpansion: true;
+};
+export type VolumeObject = Of<"v1", "PersistentVolume"> & {
+  readonly spec: types.input.core.v1.PersistentVolumeSpec;
+};
 export type ServiceObject = Of<"v1", "Service"> & { readonly spec: types.input.core.v1.ServiceSpec };
 export type DeploymentObject = Of<"apps/v1", "Deployment"> & { readonly spec: types.input.apps.v1.DeploymentSpec };
 export type DaemonSetObject = Of<"apps/v1", "DaemonSet"> & { readonly spec: types.input.apps.v1.DaemonSetSpec };
@@ -75,6 +85,8 @@ export type Builtin =
   | SecretObject
   | ConfigMapObject
   | ClaimObject
+  | StorageClassObject
+  | VolumeObject
   | ServiceObject
   | DeploymentObject
   | DaemonSetObject

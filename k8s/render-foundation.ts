@@ -1,15 +1,8 @@
-import type { Plan } from "../stacks/plan/types.ts";
+import type { Plan, WorkloadName } from "../stacks/plan/types.ts";
 import type { ClusterLayout, Resolver } from "./layout.ts";
-import { claimName, clusterName, inCluster, inNamespace, SECRET_NAME, stackLabels } from "./names.ts";
-import type {
-  ClaimObject,
-  NamespaceObject,
-  PriorityClassObject,
-  Rendered,
-  SecretObject,
-  ServiceAccountObject,
-} from "./objects.ts";
-import { quantity, secretKey } from "./render-pod.ts";
+import { clusterName, inCluster, inNamespace, SECRET_NAME, stackLabels } from "./names.ts";
+import type { NamespaceObject, PriorityClassObject, Rendered, SecretObject, ServiceAccountObject } from "./objects.ts";
+import { secretKey } from "./render-pod.ts";
 
 /** The namespace, in which no pod may do more than the level `restricted` of the pod security standards lets it. */
 export function renderNamespace(layout: ClusterLayout): NamespaceObject {
@@ -25,11 +18,12 @@ export function renderNamespace(layout: ClusterLayout): NamespaceObject {
 }
 
 /** An account for each part, so that a right given to one is given to no other; none gets a token by itself. */
-export function renderServiceAccount(layout: ClusterLayout, name: string): ServiceAccountObject {
+export function renderServiceAccount(layout: ClusterLayout, name: WorkloadName): ServiceAccountObject {
+  const annotations = layout.identities[name];
   return {
     apiVersion: "v1",
     kind: "ServiceAccount",
-    metadata: inNamespace(layout, name),
+    metadata: { ...inNamespace(layout, name), ...(annotations === undefined ? {} : { annotations }) },
     automountServiceAccountToken: false,
   };
 }
@@ -47,23 +41,6 @@ export function renderSecret(plan: Plan, layout: ClusterLayout, resolve: Resolve
     type: "Opaque",
     stringData: Object.fromEntries([...new Map(mounted)].sort().map(([key, file]) => [key, resolve.secret(file)])),
   };
-}
-
-export function renderClaims(plan: Plan, layout: ClusterLayout): readonly Rendered[] {
-  return plan.volumes.map(({ name }) => {
-    const { storageClass, accessMode, bytes } = layout.claims[name];
-    const object: ClaimObject = {
-      apiVersion: "v1",
-      kind: "PersistentVolumeClaim",
-      metadata: inNamespace(layout, claimName(name)),
-      spec: {
-        accessModes: [accessMode],
-        ...(storageClass === undefined ? {} : { storageClassName: storageClass }),
-        resources: { requests: { storage: quantity(bytes) } },
-      },
-    };
-    return { logicalName: `claim-${claimName(name)}`, object };
-  });
 }
 
 /** Who goes first where a node is full. Which run is admitted at all is Kueue's to say, so runs push nobody out. */

@@ -1,6 +1,6 @@
 import type { Plan, Workload } from "../stacks/plan/types.ts";
 import type { ClusterLayout } from "./layout.ts";
-import { inNamespace, LABELS, labelsOf } from "./names.ts";
+import { CLOUD_PEER, inNamespace, LABELS, labelsOf } from "./names.ts";
 import type { NetworkPolicyObject, Rendered } from "./objects.ts";
 
 /** Addresses that are not the internet's: RFC 1918, RFC 6598, loopback and link-local with the clouds' metadata servers. */
@@ -40,6 +40,7 @@ export function renderNetworkPolicies(plan: Plan, layout: ClusterLayout): readon
       policyTypes: ["Egress"],
       egress: [{ to: [INTERNET], ports: [tcp(22), tcp(9418)] }],
     }),
+    ...(Object.keys(layout.identities).length === 0 ? [] : [policy("cloud", CLOUD)]),
     ...runPolicy(plan, layout).map((spec) => policy("run", spec)),
     ...plan.services
       .filter(({ name, ports }) => reached.has(name) && ports.length > 0)
@@ -59,6 +60,20 @@ const DNS = {
     podSelector: { matchLabels: { "k8s-app": name } },
   })),
   ports: [udp(53), tcp(53)],
+};
+
+/**
+ * GKE's metadata server, which gives a pod the token of its account, on the address of the data plane that the cluster
+ * has, and Google's services: https://cloud.google.com/kubernetes-engine/docs/how-to/network-policy.
+ */
+const CLOUD: NetworkPolicyObject["spec"] = {
+  podSelector: reaching(CLOUD_PEER),
+  policyTypes: ["Egress"],
+  egress: [
+    { to: [{ ipBlock: { cidr: "169.254.169.254/32" } }], ports: [tcp(80)] },
+    { to: [{ ipBlock: { cidr: "169.254.169.252/32" } }], ports: [tcp(988)] },
+    { to: [INTERNET], ports: [tcp(443)] },
+  ],
 };
 
 function reaching(peer: string) {

@@ -3,7 +3,7 @@ import type { Input } from "@pulumi/pulumi";
 import type { Mount, Workload } from "../stacks/plan/types.ts";
 import { GPU_RESOURCE } from "../stacks/settings/gpu-nodes.ts";
 import type { ClusterLayout, NodePool, Resolver } from "./layout.ts";
-import { claimName, LABELS, labelsOf, SECRET_NAME } from "./names.ts";
+import { CLOUD_PEER, claimName, LABELS, labelsOf, SECRET_NAME } from "./names.ts";
 import type { Container, PodSpec, PodTemplate, VolumeMount } from "./objects.ts";
 import { renderInputMount } from "./render-inputs.ts";
 
@@ -25,7 +25,6 @@ export interface PodNeeds {
   readonly command?: readonly string[];
   readonly environment?: readonly Variable[];
   readonly labels?: Readonly<Record<string, string>>;
-  readonly annotations?: Readonly<Record<string, string>>;
   /** Folder of each volume that is mounted in place of its root, with variables as `$(NAME)`. */
   readonly folderOfVolume?: string;
   /** Nodes on which the pod may be; undefined leaves it to the scheduler. */
@@ -67,11 +66,18 @@ export function renderPod(workload: Workload, layout: ClusterLayout, resolve: Re
     containers: [renderContainer(workload, resolve, needs)],
     volumes: renderVolumes(workload, resolve),
   };
-  const labels = { ...labelsOf(layout, workload.name), ...reachLabels(workload), ...needs.labels };
+  const labels = { ...labelsOf(layout, workload.name), ...reachLabels(workload, layout), ...needs.labels };
   return {
-    metadata: { labels, ...(needs.annotations === undefined ? {} : { annotations: needs.annotations }) },
+    metadata: { labels, ...(mountsBucket(workload, layout) ? { annotations: BUCKET_ANNOTATION } : {}) },
     spec,
   };
+}
+
+/** By it GKE puts the container beside a pod's own that mounts buckets. */
+const BUCKET_ANNOTATION = { "gke-gcsfuse/volumes": "true" };
+
+function mountsBucket({ mounts }: Workload, { claims }: ClusterLayout): boolean {
+  return mounts.some((mount) => mount.kind === "volume" && claims[mount.volume].bucket !== undefined);
 }
 
 /** On nodes of any of these pools, whatever keeps other pods off them. */
@@ -102,8 +108,9 @@ function ownerOf({ user }: Workload): { readonly uid: number; readonly gid: numb
 }
 
 /** One label for each thing that a pod may reach, since a label has no list for its value. */
-function reachLabels({ reaches }: Workload): Readonly<Record<string, string>> {
-  return Object.fromEntries(reaches.map((peer) => [`${LABELS.reaches}/${peer}`, "true"]));
+function reachLabels({ name, reaches }: Workload, { identities }: ClusterLayout): Readonly<Record<string, string>> {
+  const peers = [...reaches, ...(identities[name] === undefined ? [] : [CLOUD_PEER])];
+  return Object.fromEntries(peers.map((peer) => [`${LABELS.reaches}/${peer}`, "true"]));
 }
 
 function renderContainer(workload: Workload, resolve: Resolver, needs: PodNeeds): Container {

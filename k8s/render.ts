@@ -2,18 +2,13 @@ import { stringify } from "yaml";
 import type { Plan } from "../stacks/plan/types.ts";
 import type { ClusterLayout, Resolver } from "./layout.ts";
 import type { KubernetesObject, Rendered } from "./objects.ts";
-import {
-  renderClaims,
-  renderNamespace,
-  renderPriorityClasses,
-  renderSecret,
-  renderServiceAccount,
-} from "./render-foundation.ts";
+import { renderNamespace, renderPriorityClasses, renderSecret, renderServiceAccount } from "./render-foundation.ts";
 import { renderInputs } from "./render-inputs.ts";
 import { renderNetworkPolicies } from "./render-network.ts";
 import { renderQueue } from "./render-queue.ts";
 import { renderJobSet } from "./render-run.ts";
 import { renderBudget, renderService } from "./render-services.ts";
+import { renderVolumes } from "./render-volumes.ts";
 
 /** The plan as objects, in an order in which each comes after those that it names. */
 export function renderStack(plan: Plan, layout: ClusterLayout, resolve: Resolver): readonly Rendered[] {
@@ -27,7 +22,7 @@ export function renderStack(plan: Plan, layout: ClusterLayout, resolve: Resolver
     })),
     { logicalName: "secret", object: renderSecret(plan, layout, resolve) },
     ...renderInputs(plan, layout, resolve),
-    ...renderClaims(plan, layout),
+    ...renderVolumes(plan, layout),
     ...renderNetworkPolicies(plan, layout),
     ...renderQueue(layout),
     ...plan.services.flatMap((workload) => renderService(workload, layout, resolve)),

@@ -9,16 +9,26 @@ export interface ClusterStackArgs {
   readonly plan: Plan;
   readonly layout: ClusterLayout;
   readonly resolve: Resolver;
+  /** What has to be there before the first object, and to stay until the last one is gone: controllers with finalizers. */
+  readonly after?: readonly pulumi.Resource[];
 }
 
 /** A plan in a cluster: what the renderers return, each object as a resource. */
 export class ClusterStack extends pulumi.ComponentResource {
-  constructor(name: string, { plan, layout, resolve }: ClusterStackArgs, opts?: pulumi.ComponentResourceOptions) {
+  constructor(
+    name: string,
+    { plan, layout, resolve, after = [] }: ClusterStackArgs,
+    opts?: pulumi.ComponentResourceOptions,
+  ) {
     super("tunestack:k8s:ClusterStack", name, {}, opts);
     let namespace: pulumi.Resource | undefined;
     for (const { logicalName, object } of renderStack(plan, layout, resolve)) {
-      const inside = object.metadata.namespace !== undefined && namespace !== undefined ? { dependsOn: namespace } : {};
-      const resource = register(`${name}-${logicalName}`, object, { parent: this, ...inside, ...lifetime(object) });
+      const inside = object.metadata.namespace !== undefined && namespace !== undefined ? [namespace] : [];
+      const resource = register(`${name}-${logicalName}`, object, {
+        parent: this,
+        dependsOn: [...after, ...inside],
+        ...lifetime(object),
+      });
       if (object.kind === "Namespace") namespace = resource;
     }
     this.registerOutputs({});
@@ -30,8 +40,12 @@ function lifetime({ kind }: KubernetesObject): pulumi.CustomResourceOptions {
   switch (kind) {
     // Losing a volume is always somebody's explicit choice, and a namespace takes its volumes along.
     case "Namespace":
+    case "PersistentVolume":
     case "PersistentVolumeClaim":
       return { retainOnDelete: true };
+    // Nothing in it can change, and its volumes keep what it was made with.
+    case "StorageClass":
+      return { replaceOnChanges: ["parameters", "provisioner"], deleteBeforeReplace: true };
     // What a run was asked to do cannot change in the cluster, and two of a name cannot be there at once.
     case "JobSet":
       return { replaceOnChanges: ["spec"], deleteBeforeReplace: true };
@@ -52,6 +66,10 @@ function register(name: string, object: KubernetesObject, opts: pulumi.CustomRes
       return new kubernetes.core.v1.ConfigMap(name, object, opts);
     case "PersistentVolumeClaim":
       return new kubernetes.core.v1.PersistentVolumeClaim(name, object, opts);
+    case "PersistentVolume":
+      return new kubernetes.core.v1.PersistentVolume(name, object, opts);
+    case "StorageClass":
+      return new kubernetes.storage.v1.StorageClass(name, object, opts);
     case "Service":
       return new kubernetes.core.v1.Service(name, object, opts);
     case "Deployment":

@@ -5,15 +5,21 @@ const RULE = "public-exposure";
 const LOOPBACK = new Set(["127.0.0.1", "::1"]);
 const EVERYWHERE = new Set(["0.0.0.0/0", "::/0"]);
 
-/** Nothing can be reached from outside: ports on the loopback address alone, no open firewall, no public address. */
+/** Nothing can be reached from outside: ports on the loopback address alone, no open firewall, no public address, no cluster. */
 export const publicExposure: Rule = {
   name: RULE,
   demands:
-    "ports are published on the loopback address alone, firewalls let nobody in from everywhere, no machine has a public address",
+    "ports are published on the loopback address alone, firewalls let nobody in from everywhere, no machine, cluster or service has a public address",
   check: (resources) =>
     resources
       .filter(({ operation }) => operation !== "delete")
-      .flatMap((resource) => [...publishedPorts(resource), ...openFirewall(resource), ...publicAddress(resource)]),
+      .flatMap((resource) => [
+        ...publishedPorts(resource),
+        ...openFirewall(resource),
+        ...publicAddress(resource),
+        ...publicCluster(resource),
+        ...publicService(resource),
+      ]),
 };
 
 function publishedPorts({ name, type, inputs }: PreviewedResource): readonly Violation[] {
@@ -78,4 +84,64 @@ function publicAddress({ name, type, inputs }: PreviewedResource): readonly Viol
       },
     ];
   });
+}
+
+function publicCluster({ name, type, inputs }: PreviewedResource): readonly Violation[] {
+  if (type !== "gcp:container/cluster:Cluster") return [];
+  const { privateClusterConfig: network, controlPlaneEndpointsConfig: endpoints } = inputs;
+  const nodes: readonly Violation[] =
+    isTree(network) && network.enablePrivateNodes === true
+      ? []
+      : [
+          {
+            rule: RULE,
+            path: `${name}: privateClusterConfig.enablePrivateNodes`,
+            reason: "each node would have a public address",
+            remedy: "set it to true: Cloud NAT lets the nodes reach the internet",
+          },
+        ];
+  const byAddress = isTree(endpoints) ? endpoints.ipEndpointsConfig : undefined;
+  const closed =
+    (isTree(byAddress) && byAddress.enabled === false) ||
+    (isTree(network) && network.enablePrivateEndpoint === true) ||
+    isNarrow(inputs.masterAuthorizedNetworksConfig);
+  if (closed) return nodes;
+  return [
+    ...nodes,
+    {
+      rule: RULE,
+      path: `${name}: controlPlaneEndpointsConfig.ipEndpointsConfig.enabled`,
+      reason: "the API server would have a public address that the whole internet reaches",
+      remedy: "set it to false and use the DNS endpoint, which asks IAM first; or name masterAuthorizedNetworksConfig",
+    },
+  ];
+}
+
+/** Some addresses may reach the API server, and not all of them. */
+function isNarrow(authorized: unknown): boolean {
+  if (!isTree(authorized)) return false;
+  return treesIn(authorized.cidrBlocks).every(({ cidrBlock }) => !EVERYWHERE.has(String(cidrBlock)));
+}
+
+function publicService({ name, type, inputs }: PreviewedResource): readonly Violation[] {
+  if (/^kubernetes:(networking\.k8s\.io|extensions)\/v1\w*:Ingress$/.test(type))
+    return [
+      {
+        rule: RULE,
+        path: name,
+        reason: "a load balancer would let the internet in to what it leads to",
+        remedy: "leave it out: npm run open makes a tunnel to a service",
+      },
+    ];
+  const kind = isTree(inputs.spec) ? inputs.spec.type : undefined;
+  if (type !== "kubernetes:core/v1:Service" || (kind !== "LoadBalancer" && kind !== "NodePort")) return [];
+  return [
+    {
+      rule: RULE,
+      path: `${name}: spec.type`,
+      value: kind,
+      reason: "the service would be reached from outside of the cluster",
+      remedy: "set it to ClusterIP: npm run open makes a tunnel to a service",
+    },
+  ];
 }

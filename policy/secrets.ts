@@ -19,6 +19,9 @@ const SECRET_FORM =
 /** A path to a file, or the name of a secret in Secret Manager: where a secret is, and not what it is. */
 const ADDRESS = /^(\/|\.{1,2}\/|projects\/[^/]+\/secrets\/|gs:\/\/)/;
 
+/** A kubeconfig itself, in YAML or JSON, and not the path of one. */
+const KUBECONFIG_CONTENT = /\bapiVersion\b/;
+
 /**
  * Whether a value is a secret that anyone can read.
  * @param path where it stands. Example: `envs[3]`, whose value is `NAME=value`.
@@ -35,6 +38,7 @@ export function isPlainSecret(path: string, value: unknown): boolean {
       ?.replace(/\[\d+\]$/, "") ??
     path;
   const text = variable?.[2] ?? value;
+  if (name === "kubeconfig") return KUBECONFIG_CONTENT.test(text);
   return SECRET_NAME.test(name) && text !== "" && !ADDRESS.test(text);
 }
 

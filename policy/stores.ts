@@ -11,6 +11,7 @@ const STORES: Readonly<Record<string, string>> = {
   "gcp:filestore/instance:Instance": "file share",
   "gcp:secretmanager/secret:Secret": "secret",
   "kubernetes:core/v1:PersistentVolumeClaim": "volume claim",
+  "kubernetes:core/v1:PersistentVolume": "volume",
 };
 
 /** What a resource is called where it holds data; undefined where it holds none. */

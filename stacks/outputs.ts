@@ -1,7 +1,10 @@
 import type { Plan, VolumeName, WorkloadName } from "./plan/types.ts";
 
 /** What a stack tells the scripts; they read nothing else of it. Raise `version` with every change that breaks a reader. */
-export type StackOutputs = DockerOutputs | GcpVmOutputs | KubernetesOutputs;
+export type StackOutputs = DockerOutputs | GcpVmOutputs | ClusterOutputs;
+
+/** The stack is in a cluster, whoever made it. */
+export type ClusterOutputs = KubernetesOutputs | GkeOutputs;
 
 /** What every target tells. */
 interface CommonOutputs {
@@ -44,6 +47,23 @@ export interface KubernetesOutputs extends CommonOutputs {
     readonly kubeconfig?: string;
     /** Undefined is the kubeconfig's current context. */
     readonly context?: string;
+  };
+}
+
+/** As in any cluster; its context is the one that gcloud writes, with the command of `cloud`, where there is none. */
+export interface GkeOutputs extends CommonOutputs {
+  readonly target: "gke";
+  readonly cluster: KubernetesOutputs["cluster"] & { readonly context: string };
+  /** `gcloud container clusters get-credentials NAME --location LOCATION --project PROJECT` and a flag for the endpoint. */
+  readonly cloud: {
+    readonly project: string;
+    /** Region of a regional cluster, zone of a zonal one. */
+    readonly location: string;
+    readonly name: string;
+    /** `dns`: from anywhere, with `--dns-endpoint`; `private`: from within the network alone, with `--internal-ip`. */
+    readonly endpoint: "dns" | "private";
+    /** Holds snapshots. */
+    readonly bucket: string;
   };
 }
 

@@ -1,4 +1,4 @@
-import type { KubernetesOutputs, StackOutputs } from "../../stacks/outputs.ts";
+import type { ClusterOutputs, StackOutputs } from "../../stacks/outputs.ts";
 import { Containers } from "./containers.ts";
 import { EXIT, UserError } from "./errors.ts";
 import { awaitPlan } from "./gcloud/vm.ts";
@@ -18,6 +18,7 @@ export async function openWorkloads(outputs: StackOutputs): Promise<Workloads> {
     case "gcp-vm":
       return await openVm(outputs);
     case "kubernetes":
+    case "gke":
       throw inCluster(outputs);
   }
 }
@@ -27,13 +28,14 @@ export async function settle(outputs: StackOutputs): Promise<void> {
   switch (outputs.target) {
     case "docker":
     case "kubernetes":
+    case "gke":
       return;
     case "gcp-vm":
       await step("VM", async (report) => ({ said: await awaitPlan(outputs, report), value: undefined }));
   }
 }
 
-function inCluster({ stack, cluster }: KubernetesOutputs): UserError {
+function inCluster({ stack, cluster }: ClusterOutputs): UserError {
   const context = cluster.context === undefined ? "" : ` --context ${cluster.context}`;
   return new UserError(
     [

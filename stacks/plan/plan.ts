@@ -44,6 +44,7 @@ function isElsewhere(settings: Settings): boolean {
       return settings.docker.host !== undefined && !settings.docker.host.startsWith("unix://");
     case "gcp-vm":
     case "kubernetes":
+    case "gke":
       return true;
   }
 }
@@ -58,5 +59,7 @@ export function chooseAccelerator({ settings, machine }: StackInputs): "cuda" | 
       return "cuda";
     case "kubernetes":
       return settings.kubernetes.queue.pools.some(({ gpu }) => gpu !== "none") ? "cuda" : "cpu";
+    case "gke":
+      return settings.gke.queue.pools.some(({ gpu }) => gpu !== "none") ? "cuda" : "cpu";
   }
 }

@@ -1,7 +1,8 @@
 import { basename } from "node:path";
 import { SAMPLE_DATA } from "../settings/defaults.ts";
+import { gpuNodeFacts } from "../settings/gke-machines.ts";
 import { NODE_GPU_NAMES, NODE_GPUS } from "../settings/gpu-nodes.ts";
-import { BF16_CAPABILITY, GPU_TYPE_NAMES, GPU_TYPES } from "../settings/gpu-types.ts";
+import { BF16_CAPABILITY, GPU_TYPE_NAMES, GPU_TYPES, type GpuTypeName } from "../settings/gpu-types.ts";
 import type { StackInputs } from "../settings/load.ts";
 import type { Located } from "../settings/located.ts";
 import { type PresetName, presetFacts } from "../settings/presets.ts";
@@ -219,7 +220,27 @@ function possibleGpus(settings: Settings): readonly PossibleGpu[] {
               },
             ],
       );
+    case "gke":
+      return settings.gke.queue.pools.flatMap(({ gpu, partition, sharing }, index) =>
+        gpu === "none"
+          ? []
+          : [
+              {
+                path: `gke.queue.pools[${index}].gpu`,
+                list: "gke.queue.pools",
+                gpu,
+                facts: { ...GPU_TYPES[gpu], memoryGiB: shareOfMemory(gpu, partition, sharing?.clients) },
+                known: GPU_TYPE_NAMES,
+              },
+            ],
+      );
   }
+}
+
+/** Memory that a run can count on, of a GPU that it has alone, of a part of one, or of one that it shares. */
+function shareOfMemory(gpu: GpuTypeName, partition: string | undefined, clients = 1): number {
+  const whole = partition === undefined ? undefined : gpuNodeFacts(gpu).partitions[partition]?.memoryGiB;
+  return Math.floor((whole ?? GPU_TYPES[gpu].memoryGiB) / clients);
 }
 
 /** A thing on this machine is mounted read-only and named by its path in the container; an id goes as it is. */

@@ -1,4 +1,4 @@
-import { bucketName } from "../settings/gcp.ts";
+import { bucketName } from "../settings/google-cloud.ts";
 import type { StackInputs } from "../settings/load.ts";
 import type { Profile, Settings } from "../settings/schema.ts";
 import type { HealthCheck, LeftOut, Mount, Port, ScheduledJob, Workload, WorkloadName } from "./types.ts";
@@ -69,6 +69,8 @@ function reasonToLeaveOut({ settings, machine }: StackInputs, workload: Workload
   }
   if (settings.target === "kubernetes" && workload.gpu === "monitor" && settings.kubernetes.runtimeClass === undefined)
     return "kubernetes.runtimeClass is not set, without which a container sees only GPUs that it takes from runs";
+  if (settings.target === "gke" && workload.gpu === "monitor")
+    return "GKE tells of its GPUs by metrics of its own (DCGM), and shows a container only GPUs that it takes from runs";
   // On a rented machine it is that machine which has to reach the registry.
   const pulledHere = settings.target === "docker" && workload.image.kind === "registry";
   if (pulledHere && machine.unreachableRegistries.includes("registry-1.docker.io")) {
@@ -292,6 +294,8 @@ function defaultRepository(settings: Settings, stack: string): string | undefine
       return undefined;
     case "gcp-vm":
       return `gs:${bucketName(stack, settings.gcp.project)}:/restic`;
+    case "gke":
+      return `gs:${bucketName(stack, settings.gke.project)}:/restic`;
   }
 }
 

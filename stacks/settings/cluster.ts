@@ -1,38 +1,12 @@
 import { z } from "zod";
-import { NODE_GPU_NAMES } from "./gpu-nodes.ts";
 import { size } from "./values.ts";
 
 /** Names of namespaces, queues and classes: RFC 1123 labels. */
-const label = z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, {
+export const label = z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, {
   error: "is no name in Kubernetes: lower-case letters, digits and hyphens, at most 63, no hyphen at either end",
 });
 
-const nodeLabels = z.record(
-  z.string().regex(/^([a-z0-9]([-a-z0-9.]*[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/, {
-    error: "is no name of a node label",
-  }),
-  z.string().regex(/^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/, { error: "is no value of a node label" }),
-);
-
-/** Nodes of one kind, and how much of them the runs of this stack may take together. */
-const pool = z.strictObject({
-  /** Kind of GPU; `none` for nodes without. */
-  gpu: z.enum([...NODE_GPU_NAMES, "none"]),
-  /** `spot` nodes are cheaper and may be taken away at any time. Default: `standard`. */
-  provisioning: z.enum(["spot", "standard"]).default("standard"),
-  /** How many GPUs. Example: 4. */
-  gpus: z.int().min(0).max(100_000).default(1),
-  /** How many CPU cores. Default: 16. */
-  cpus: z.int().min(1).max(1_000_000).default(16),
-  /** How much memory. Default: `64GiB`. */
-  memory: size.prefault("64GiB"),
-  /** Labels of these nodes, where they are not those of NVIDIA's GPU Feature Discovery. */
-  nodeLabels: nodeLabels.optional(),
-  /** Keys of the taints that keep other pods off these nodes, beside `nvidia.com/gpu`. Example: `[example.com/spot]`. */
-  taints: z.array(z.string().min(1)).default([]),
-});
-
-const VOLUMES = [
+export const VOLUMES = [
   "training_models_cache",
   "training_models_gguf",
   "training_checkpoints",
@@ -60,32 +34,31 @@ export const clusterFields = {
     /** Which runs go first, and may take the place of others: `low`, `normal` or `high`. Default: `normal`. */
     priority: z.enum(["low", "normal", "high"]),
   }),
-  queue: z.strictObject({
-    /** Cohort of queues that lend each other what they do not use; undefined shares with nobody. Example: `research`. */
-    cohort: label.optional(),
-    /** Kinds of nodes with the quota in each, the preferred first. */
-    pools: z.array(pool).min(1).max(16),
-    /** A run of a higher priority takes the place of one of a lower, which goes on later. Default: true. */
-    preemption: z.boolean(),
-  }),
-  storage: z.strictObject({
-    /** Storage class of volumes that several pods mount; undefined takes the cluster's default. Example: `nfs`. */
-    sharedClass: z.string().min(1).optional(),
-    /** Storage class of volumes that one pod mounts; undefined takes the cluster's default. Example: `standard`. */
-    singleClass: z.string().min(1).optional(),
-    /** `one-node` where every pod is on the same node, so that disks without ReadWriteMany do. Default: `several-nodes`. */
-    spread: z.enum(["several-nodes", "one-node"]),
-    /** Size of each volume. */
-    sizes: z.strictObject(Object.fromEntries(VOLUMES.map((name) => [name, size])) as Record<Volume, typeof size>),
-  }),
-  /** Runtime class by which a container sees GPUs without asking for one; gpu-monitor needs it. */
-  runtimeClass: label.optional(),
   /** Namespace of a Prometheus that may read the metrics; undefined lets nobody. Example: `monitoring`. */
   metricsFrom: label.optional(),
 } as const;
 
+/** What a stack's queue has on every cluster, beside its kinds of nodes. */
+export const queueFields = {
+  /** Cohort of queues that lend each other what they do not use; undefined shares with nobody. Example: `research`. */
+  cohort: label.optional(),
+  /** A run of a higher priority takes the place of one of a lower, which goes on later. Default: true. */
+  preemption: z.boolean(),
+} as const;
+
 type Volume = (typeof VOLUMES)[number];
 
-const clusterSchema = z.strictObject(clusterFields);
+/** What a stack's volumes have on every cluster. */
+export const storageFields = {
+  /** Storage class of volumes that one pod mounts; undefined takes the cluster's default. Example: `standard`. */
+  singleClass: z.string().min(1).optional(),
+  /** Size of each volume. */
+  sizes: z.strictObject(Object.fromEntries(VOLUMES.map((name) => [name, size])) as Record<Volume, typeof size>),
+} as const;
+
+const clusterSchema = z.strictObject({
+  ...clusterFields,
+  queue: z.strictObject(queueFields),
+  storage: z.strictObject(storageFields),
+});
 export type ClusterSettings = z.output<typeof clusterSchema>;
-export type PoolSettings = ClusterSettings["queue"]["pools"][number];

@@ -37,19 +37,24 @@ export const DEFAULTS: RawSettings = {
 const CLUSTER_DEFAULTS: RawSettings = {
   runAs: "jobset",
   run: { nodes: 1, gpus: 1, cpus: 4, memory: "24GiB", priority: "normal" },
-  queue: { pools: [{ gpu: "L4" }], preemption: true },
-  storage: {
-    spread: "several-nodes",
-    sizes: {
-      training_models_cache: "100GiB",
-      training_models_gguf: "100GiB",
-      training_checkpoints: "100GiB",
-      training_logs: "20GiB",
-      training_backup: "200GiB",
-      training_wandb: "20GiB",
-    },
-  },
-  runtimeClass: "nvidia",
+};
+
+const SIZES: RawSettings = {
+  training_models_cache: "100GiB",
+  training_models_gguf: "100GiB",
+  training_checkpoints: "100GiB",
+  training_logs: "20GiB",
+  training_backup: "200GiB",
+  training_wandb: "20GiB",
+};
+
+/** What the targets in Google Cloud have in common. */
+const CLOUD_DEFAULTS: RawSettings = {
+  region: "us-central1",
+  zones: ["us-central1-a", "us-central1-b", "us-central1-c"],
+  subnet: "10.10.0.0/24",
+  access: [],
+  snapshotRetention: "30d",
 };
 
 /** Defaults of each target's own block. */
@@ -57,17 +62,13 @@ export const TARGET_DEFAULTS: Readonly<Record<TargetKind, RawSettings>> = {
   docker: { docker: { prefix: "" } },
   "gcp-vm": {
     gcp: {
-      region: "us-central1",
-      zones: ["us-central1-a", "us-central1-b", "us-central1-c"],
+      ...CLOUD_DEFAULTS,
       gpus: ["L4"],
       provisioning: "spot",
       bootDisk: "50GiB",
       dataDisk: "200GiB",
       maximumRun: "24h",
       idleShutdown: "30m",
-      subnet: "10.10.0.0/24",
-      access: [],
-      snapshotRetention: "30d",
       colab: {
         enabled: false,
         gpu: "L4",
@@ -78,7 +79,46 @@ export const TARGET_DEFAULTS: Readonly<Record<TargetKind, RawSettings>> = {
       },
     },
   },
-  kubernetes: { kubernetes: CLUSTER_DEFAULTS },
+  kubernetes: {
+    kubernetes: {
+      ...CLUSTER_DEFAULTS,
+      queue: { pools: [{ gpu: "L4" }], preemption: true },
+      storage: { spread: "several-nodes", sizes: SIZES },
+      runtimeClass: "nvidia",
+    },
+  },
+  gke: {
+    gke: {
+      ...CLOUD_DEFAULTS,
+      ...CLUSTER_DEFAULTS,
+      location: "regional",
+      releaseChannel: "regular",
+      maintenance: "03:00",
+      podRange: "10.20.0.0/16",
+      serviceRange: "10.30.0.0/20",
+      endpoint: "dns",
+      deletionProtection: true,
+      imageStreaming: true,
+      gpuDriver: "latest",
+      controllerRegistry: "registry.k8s.io",
+      cpuPool: { machineType: "e2-standard-8", minimum: 1, maximum: 3, disk: "100GiB", confidential: false },
+      // Spot first; a run that finds none goes to a standard node.
+      queue: {
+        pools: [
+          { gpu: "L4", provisioning: "spot", nodes: 2 },
+          { gpu: "L4", provisioning: "standard", nodes: 1 },
+        ],
+        preemption: true,
+      },
+      storage: {
+        filestore: "basic",
+        inBuckets: ["training_models_gguf", "training_backup"],
+        singleClass: "standard-rwo",
+        // Filestore has nothing smaller.
+        sizes: { ...SIZES, training_logs: "100GiB" },
+      },
+    },
+  },
 };
 
 /** Data of a preset that a person gave none for: the set that is committed with the project. */

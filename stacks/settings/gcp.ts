@@ -1,8 +1,7 @@
 import { z } from "zod";
+import { cloudFields, zone, zoneProblems } from "./google-cloud.ts";
 import { COLAB_GPU_NAMES, GPU_TYPE_NAMES, GPU_TYPES } from "./gpu-types.ts";
 import { duration, size } from "./values.ts";
-
-const zone = z.string().regex(/^[a-z]+-[a-z]+\d+-[a-z]$/, { error: "is no zone: write it as us-central1-a" });
 
 /** Google takes no other times: https://cloud.google.com/colab/docs/idle-shutdown. */
 const COLAB_IDLE = { least: 600, most: 86_400 } as const;
@@ -48,12 +47,7 @@ const colab = z.strictObject({
 
 /** The block of the target `gcp-vm`. */
 const fields = z.strictObject({
-  /** Id of the Google Cloud project that pays. Example: `my-team-ml`. */
-  project: z.string().regex(/^[a-z][a-z0-9-]{4,28}[a-z0-9]$/, {
-    error: "is no project id: 6 to 30 lower-case letters, digits, hyphens",
-  }),
-  /** Region of network, registry and bucket. Default: `us-central1`. */
-  region: z.string().regex(/^[a-z]+-[a-z]+\d+$/, { error: "is no region: write it as us-central1" }),
+  ...cloudFields,
   /** Zones of the region in which the VM may run, the preferred one first. Each has a data disk of its own. */
   zones: z.array(zone).min(1),
   /** Kinds of GPU that will do, the preferred one first. Default: `[L4]`. */
@@ -68,43 +62,14 @@ const fields = z.strictObject({
   maximumRun: duration,
   /** The VM goes when no training step and no GPU work was seen for this long. Default: `30m`. */
   idleShutdown: duration,
-  /** Private addresses of the subnet. Default: `10.10.0.0/24`. */
-  subnet: z.cidrv4({ error: "is no range of addresses: write it as 10.10.0.0/24" }),
-  /** Who may reach the VM through Identity-Aware Proxy. Example: `[user:me@example.com, group:ml@example.com]`. */
-  access: z.array(
-    z.string().regex(/^(user|group|serviceAccount):\S+@\S+$/, {
-      error: "is nobody's name: write it as user:me@example.com or group:team@example.com",
-    }),
-  ),
-  /** Time for which deleted snapshots can still be had from the bucket. Default: `30d`. */
-  snapshotRetention: duration,
   colab,
-  /** Monthly budget, with word at 50, 80 and 100 % of it; undefined has none, which the policy refuses for `prod`. */
-  budget: z
-    .strictObject({
-      /** US dollars a month. */
-      monthly: z.number().positive(),
-      /** Id of the billing account. Example: `012345-6789AB-CDEF01`. */
-      billingAccount: z.string().regex(/^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$/, {
-        error: "is no billing account: write it as 012345-6789AB-CDEF01",
-      }),
-    })
-    .optional(),
 });
 
 /** The block with what its fields say of each other. */
 export const gcpSchema = fields.superRefine(({ region, zones, gpus, provisioning }, context) => {
   const problem = (path: (string | number)[], message: string, remedy: string) =>
     context.addIssue({ code: "custom", path, message, params: { remedy } });
-  zones.forEach((zone, index) => {
-    if (!zone.startsWith(`${region}-`))
-      problem(
-        ["zones", index],
-        `is no zone of the region ${region}`,
-        `write zones as ${region}-a, or change gcp.region`,
-      );
-    if (zones.indexOf(zone) !== index) problem(["zones", index], "stands there twice", "take it out");
-  });
+  for (const [index, reason, remedy] of zoneProblems({ region, zones })) problem(["zones", index], reason, remedy);
   gpus.forEach((gpu, index) => {
     if (gpus.indexOf(gpu) !== index) problem(["gpus", index], "stands there twice", "take it out");
     if (GPU_TYPES[gpu].accelerator !== undefined && gpus.length > 1)
@@ -117,11 +82,6 @@ export const gcpSchema = fields.superRefine(({ region, zones, gpus, provisioning
       problem(["gpus", index], "is rented as spot alone", "set gcp.provisioning to spot, or take it out");
   });
 });
-
-/** The bucket of a stack. Bucket names are shared by the whole world, so the project is part of it. */
-export function bucketName(stack: string, project: string): string {
-  return `${project}-tunestack-${stack}`;
-}
 
 const SERVICES = ["artifactregistry", "compute", "iam", "iap", "logging", "secretmanager", "storage"] as const;
 

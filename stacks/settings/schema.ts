@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { gcpSchema } from "./gcp.ts";
+import { gkeSchema } from "./gke.ts";
 import { kubernetesSchema } from "./kubernetes.ts";
 import { isRecord } from "./layers.ts";
 import { PRESET_NAMES, type PresetName } from "./presets.ts";
@@ -161,6 +162,7 @@ export const settingsSchema = z
     z.strictObject({ target: z.literal("docker"), ...everyTarget, docker: dockerSchema }),
     z.strictObject({ target: z.literal("gcp-vm"), ...everyTarget, gcp: gcpSchema }),
     z.strictObject({ target: z.literal("kubernetes"), ...everyTarget, kubernetes: kubernetesSchema }),
+    z.strictObject({ target: z.literal("gke"), ...everyTarget, gke: gkeSchema }),
   ])
   .check(
     z.refine(({ training }) => training.preset !== undefined || training.model !== undefined, {
@@ -197,9 +199,16 @@ export type ServiceSettings = Settings["services"];
 export type ServiceName = keyof ServiceSettings;
 
 /** The top-level keys under `tunestack:`, whatever the target. */
-export const TOP_LEVEL_KEYS: readonly string[] = ["target", ...Object.keys(everyTarget), "docker", "gcp", "kubernetes"];
+export const TOP_LEVEL_KEYS: readonly string[] = [
+  "target",
+  ...Object.keys(everyTarget),
+  "docker",
+  "gcp",
+  "kubernetes",
+  "gke",
+];
 
-export const TARGETS: readonly TargetKind[] = ["docker", "gcp-vm", "kubernetes"];
+export const TARGETS: readonly TargetKind[] = ["docker", "gcp-vm", "kubernetes", "gke"];
 
 export function isTarget(value: unknown): value is TargetKind {
   return TARGETS.some((target) => target === value);

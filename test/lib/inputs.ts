@@ -64,7 +64,7 @@ export function problemsOf(call: () => unknown): readonly Problem[] {
   throw new Error("no problem was reported");
 }
 
-/** The block `gcp` with all that has no default. */
+/** The block of a target in Google Cloud with all that has no default. */
 export const GCP: RawSettings = {
   project: "team-ml",
   access: ["group:ml@example.com"],
@@ -91,5 +91,16 @@ export function kubernetesInputs({
   const settings = { target: "kubernetes", ...changes.settings, kubernetes: block };
   const inputs = stackInputs({ machine: CLOSED_MACHINE, stack: "team", ...changes, settings });
   if (hasTarget(inputs, "kubernetes")) return inputs;
+  throw new Error("the target is another");
+}
+
+/** What a stack of the target `gke` is declared from. */
+export function gkeInputs({
+  gke = {},
+  ...changes
+}: InputChanges & { readonly gke?: RawSettings } = {}): InputsOf<"gke"> {
+  const settings = { target: "gke", ...changes.settings, gke: { ...GCP, ...gke } };
+  const inputs = stackInputs({ machine: CLOSED_MACHINE, stack: "prod", ...changes, settings });
+  if (hasTarget(inputs, "gke")) return inputs;
   throw new Error("the target is another");
 }

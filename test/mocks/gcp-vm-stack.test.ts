@@ -1,14 +1,13 @@
 import * as pulumi from "@pulumi/pulumi";
 import { describe, expect, test } from "vitest";
 import { violations } from "../../policy/index.ts";
-import { MASKED, UNKNOWN } from "../../policy/secrets.ts";
-import type { PreviewedResource } from "../../policy/types.ts";
 import { makePlan } from "../../stacks/plan/plan.ts";
 import type { RawSettings } from "../../stacks/settings/layers.ts";
-import { cloudNames } from "../../stacks/targets/gcp-vm/names.ts";
 import { GcpVmStack } from "../../stacks/targets/gcp-vm/stack.ts";
+import { cloudNames } from "../../stacks/targets/google-cloud/names.ts";
 import { expectGolden } from "../lib/golden.ts";
 import { gcpInputs } from "../lib/inputs.ts";
+import { find, previewed, SECRET_MARK } from "../lib/previewed.ts";
 import { type Registration, recordRegistrations } from "../lib/pulumi-mocks.ts";
 
 async function declare(gcp: RawSettings = {}, settings: RawSettings = {}): Promise<readonly Registration[]> {
@@ -16,7 +15,7 @@ async function declare(gcp: RawSettings = {}, settings: RawSettings = {}): Promi
   const { registrations } = await recordRegistrations(
     () =>
       new GcpVmStack("tunestack", {
-        names: cloudNames(inputs),
+        names: cloudNames(inputs.stack, inputs.settings.gcp),
         settings: inputs.settings.gcp,
         plan: makePlan(inputs),
         projectDir: "/project",
@@ -29,12 +28,6 @@ async function declare(gcp: RawSettings = {}, settings: RawSettings = {}): Promi
   return registrations;
 }
 
-function find(registrations: readonly Registration[], name: string): Registration {
-  const found = registrations.find((one) => one.name === name);
-  if (found === undefined) throw new Error(`nothing was registered as ${name}`);
-  return found;
-}
-
 const COLAB = {
   enabled: true,
   users: ["Me.Too@example.com"],
@@ -42,22 +35,7 @@ const COLAB = {
   schedule: { cron: "TZ=Europe/Berlin 0 3 * * *", notebook: "colab_train.ipynb", maximumRun: "6h" },
 };
 
-/** Pulumi's mark of a secret in what goes to the engine. */
-const SECRET_MARK = "4dabf18193072939515e22adb298388d";
-
 const SCOPE = "https://www.googleapis.com/auth/";
-
-/** What is registered, as the rules of a preview see it: secrets masked, ids not known yet. */
-function previewed(registrations: readonly Registration[]): readonly PreviewedResource[] {
-  return registrations.map(({ type, name, inputs, retainOnDelete }) => {
-    const masked = JSON.stringify(inputs, (_key, value: unknown) => {
-      if (typeof value === "object" && value !== null && SECRET_MARK in value) return MASKED;
-      return typeof value === "string" && /^<(name|email) of |^tunestack-.*-id$/.test(value) ? UNKNOWN : value;
-    });
-    const plain: PreviewedResource["inputs"] = JSON.parse(masked);
-    return { type, name, operation: "create", inputs: plain, before: undefined, retainOnDelete, protect: false };
-  });
-}
 
 describe("what the rules of policy/ say of it", () => {
   const untouched = declare();

@@ -18,6 +18,14 @@ const CLOSED = { uniformBucketLevelAccess: true, publicAccessPrevention: "enforc
 const OWN = "tunestack-prod@team-ml.iam.gserviceaccount.com";
 const CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform";
 const NODES = "gcp:container/nodePool:NodePool";
+const CLUSTER = "gcp:container/cluster:Cluster";
+const BY_NAME = {
+  removeDefaultNodePool: true,
+  privateClusterConfig: { enablePrivateNodes: true },
+  controlPlaneEndpointsConfig: { ipEndpointsConfig: { enabled: false } },
+};
+const SERVICE = "kubernetes:core/v1:Service";
+const CLUSTER_PROVIDER = "pulumi:providers:kubernetes";
 const GRANT = "gcp:projects/iAMMember:IAMMember";
 
 type Fixture = readonly [string, readonly PreviewedResource[]];
@@ -40,6 +48,27 @@ const FIXTURES: Readonly<Record<string, { readonly passes: readonly Fixture[]; r
           [resource(FIREWALL, { denies: [{ protocol: "all" }], sourceRanges: ["0.0.0.0/0"] })],
         ],
         ["a firewall for the way out", [resource(FIREWALL, { allows: SSH, direction: "EGRESS" })]],
+        ["a cluster by IAM's endpoint alone", [resource(CLUSTER, BY_NAME)]],
+        [
+          "a cluster in its network alone",
+          [
+            resource(CLUSTER, {
+              removeDefaultNodePool: true,
+              privateClusterConfig: { enablePrivateNodes: true, enablePrivateEndpoint: true },
+            }),
+          ],
+        ],
+        [
+          "a cluster for a few addresses",
+          [
+            resource(CLUSTER, {
+              removeDefaultNodePool: true,
+              privateClusterConfig: { enablePrivateNodes: true },
+              masterAuthorizedNetworksConfig: { cidrBlocks: [{ cidrBlock: "192.0.2.7/32" }] },
+            }),
+          ],
+        ],
+        ["a service within a cluster", [resource(SERVICE, { spec: { type: "ClusterIP" } })]],
         ["a machine without public address", [resource(TEMPLATE, { networkInterfaces: [{ subnetwork: "s" }] })]],
       ],
       fails: [
@@ -49,6 +78,24 @@ const FIXTURES: Readonly<Record<string, { readonly passes: readonly Fixture[]; r
         ["a firewall open to all", [resource(FIREWALL, { allows: SSH, sourceRanges: ["10.0.0.0/8", "0.0.0.0/0"] })]],
         ["a firewall open to all of IPv6", [resource(FIREWALL, { allows: SSH, sourceRanges: ["::/0"] })]],
         ["a firewall without source", [resource(FIREWALL, { allows: SSH })]],
+        ["a cluster of public nodes", [resource(CLUSTER, { ...BY_NAME, privateClusterConfig: {} })]],
+        [
+          "a cluster for everybody",
+          [resource(CLUSTER, { ...BY_NAME, controlPlaneEndpointsConfig: { ipEndpointsConfig: { enabled: true } } })],
+        ],
+        [
+          "a cluster for all addresses",
+          [
+            resource(CLUSTER, {
+              removeDefaultNodePool: true,
+              privateClusterConfig: { enablePrivateNodes: true },
+              masterAuthorizedNetworksConfig: { cidrBlocks: [{ cidrBlock: "0.0.0.0/0" }] },
+            }),
+          ],
+        ],
+        ["a service behind a load balancer", [resource(SERVICE, { spec: { type: "LoadBalancer" } })]],
+        ["a service on every node's port", [resource(SERVICE, { spec: { type: "NodePort" } })]],
+        ["an ingress", [resource("kubernetes:networking.k8s.io/v1:Ingress", {})]],
         ["a public address", [resource(TEMPLATE, { networkInterfaces: [{ accessConfigs: [{}] }] })]],
       ],
     },
@@ -60,6 +107,7 @@ const FIXTURES: Readonly<Record<string, { readonly passes: readonly Fixture[]; r
           [resource(CONTAINER, { envs: ["HF_TOKEN_FILE=/run/secrets/hf-token", "TOKEN=/run/x"] })],
         ],
         ["the name of a tokenizer", [resource(CONTAINER, { envs: ["TOKENIZER=gemma", "MAX_TOKENS=12"] })]],
+        ["where a kubeconfig is", [resource(CLUSTER_PROVIDER, { kubeconfig: "kube/team.yaml" })]],
         ["a secret's name", [resource("gcp:secretmanager/secret:Secret", { secretId: "tunestack-hf-token" })]],
       ],
       fails: [
@@ -70,6 +118,7 @@ const FIXTURES: Readonly<Record<string, { readonly passes: readonly Fixture[]; r
           [resource("gcp:secretmanager/secretVersion:SecretVersion", { secretData: "abc" })],
         ],
         ["a token by its form", [resource(CONTAINER, { command: ["--with", `hf_${"a".repeat(34)}`] })]],
+        ["a kubeconfig itself", [resource(CLUSTER_PROVIDER, { kubeconfig: '{"apiVersion":"v1","kind":"Config"}' })]],
         ["a password in an address", [resource(CONTAINER, { envs: ["REMOTE=https://me:abc@host/x.git"] })]],
       ],
     },

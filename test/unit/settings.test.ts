@@ -226,7 +226,7 @@ const MISTAKES: readonly (readonly [string, RawSettings, Problem])[] = [
       path: "target (mine)",
       value: '"dcoker"',
       reason: "is not one of the targets",
-      remedy: "set it to one of: docker, gcp-vm, kubernetes",
+      remedy: "set it to one of: docker, gcp-vm, kubernetes, gke",
     },
   ],
   [

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { hasTarget, SECRET_NAMES, type StackInputs } from "../../../stacks/settings/load.ts";
-import { cloudNames } from "../../../stacks/targets/gcp-vm/names.ts";
+import { cloudNames } from "../../../stacks/targets/google-cloud/names.ts";
 import { secretFile, writeSecret } from "../setup/secrets.ts";
 import { runGcloud } from "./gcloud.ts";
 
@@ -14,7 +14,7 @@ export async function takeCloudSecrets(inputs: StackInputs): Promise<number> {
   const { stack } = inputs;
   // The password is made with the stack, so a clone that has it has the others.
   if (!hasTarget(inputs, "gcp-vm") || existsSync(secretFile(stack, "restic-password"))) return 0;
-  const { project, prefix } = cloudNames(inputs);
+  const { project, prefix } = cloudNames(stack, inputs.settings.gcp);
   const options = ["--project", project, "--quiet"];
   const listed = await runGcloud(["secrets", "list", ...options, "--format", "value(name.basename())"]);
   if (listed.exitCode !== 0) return 0;

@@ -1,7 +1,8 @@
 import * as gcp from "@pulumi/gcp";
 import * as pulumi from "@pulumi/pulumi";
 import type { InputsOf } from "../../settings/load.ts";
-import type { CloudNames } from "./names.ts";
+import type { CloudNames } from "../google-cloud/names.ts";
+import { renderGrant } from "../google-cloud/render-identity.ts";
 import {
   COLAB_ROLE,
   type ColabSchedule,
@@ -11,7 +12,6 @@ import {
   renderRuntimeTemplate,
   renderSchedule,
 } from "./render-colab.ts";
-import { renderGrant } from "./render-identity.ts";
 
 export interface ColabArgs {
   readonly names: CloudNames;

@@ -5,15 +5,15 @@ import { type GcpVmOutputs, planOutputs } from "../../outputs.ts";
 import type { Plan } from "../../plan/types.ts";
 import { type InputsOf, SECRET_NAMES } from "../../settings/load.ts";
 import { containerName, ownerOf, volumeName } from "../docker/render.ts";
+import { cloudNames } from "../google-cloud/names.ts";
 import { inputFiles } from "./inputs.ts";
-import { cloudNames } from "./names.ts";
 import { renderBoot } from "./render-boot.ts";
 import { GcpVmStack } from "./stack.ts";
 
 /** Declares a plan on a GPU VM of Google Cloud. */
 export async function declareGcpVmStack(inputs: InputsOf<"gcp-vm">, plan: Plan): Promise<object> {
   const { projectDir, settings } = inputs;
-  const names = cloudNames(inputs);
+  const names = cloudNames(inputs.stack, settings.gcp);
   const stack = new GcpVmStack("tunestack", {
     names,
     settings: settings.gcp,

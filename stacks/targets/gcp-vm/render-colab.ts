@@ -2,7 +2,7 @@ import type * as gcp from "@pulumi/gcp";
 import type * as pulumi from "@pulumi/pulumi";
 import { COLAB_ACCELERATORS, GPU_TYPES } from "../../settings/gpu-types.ts";
 import type { InputsOf } from "../../settings/load.ts";
-import type { CloudNames } from "./names.ts";
+import type { CloudNames } from "../google-cloud/names.ts";
 
 const GIB = 2 ** 30;
 

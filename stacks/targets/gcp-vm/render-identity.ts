@@ -1,6 +1,5 @@
 import type * as gcp from "@pulumi/gcp";
-import type * as pulumi from "@pulumi/pulumi";
-import type { CloudNames } from "./names.ts";
+import type { CloudNames } from "../google-cloud/names.ts";
 
 /** What the VM does to itself: attach the data disk of its zone, and send itself home when it is idle. */
 export const VM_PERMISSIONS = [
@@ -25,12 +24,4 @@ export function renderServiceAccount({ project, prefix }: CloudNames): gcp.servi
 
 export function renderRole({ project, prefix, role }: CloudNames): gcp.projects.IAMCustomRoleArgs {
   return { project, roleId: role, title: `${prefix} VM`, permissions: [...VM_PERMISSIONS] };
-}
-
-export function renderGrant(
-  { project }: CloudNames,
-  role: pulumi.Input<string>,
-  member: pulumi.Input<string>,
-): gcp.projects.IAMMemberArgs {
-  return { project, role, member };
 }

@@ -5,21 +5,17 @@ import { TunestackImage } from "../../image/image.ts";
 import type { ImageStage, Plan } from "../../plan/types.ts";
 import { googleServices } from "../../settings/gcp.ts";
 import { GENERATED_SECRETS, type InputsOf } from "../../settings/load.ts";
+import type { CloudNames } from "../google-cloud/names.ts";
+import { renderGrant, renderRegistryReader } from "../google-cloud/render-identity.ts";
+import { renderNat, renderNetwork, renderRouter, renderSubnet } from "../google-cloud/render-network.ts";
+import { renderBudget, renderService } from "../google-cloud/render-project.ts";
+import { imageName, renderBucket, renderRegistry } from "../google-cloud/render-storage.ts";
 import { ColabEnterprise } from "./colab.ts";
 import type { InputFile } from "./inputs.ts";
-import type { CloudNames } from "./names.ts";
 import { composeText, renderCompose } from "./render-compose.ts";
-import { ACCESS_ROLES, renderGrant, renderRole, renderServiceAccount } from "./render-identity.ts";
-import { renderIapFirewall, renderNat, renderNetwork, renderRouter, renderSubnet } from "./render-network.ts";
-import { renderBudget, renderService } from "./render-project.ts";
-import {
-  imageName,
-  renderBucket,
-  renderDataDisk,
-  renderRegistry,
-  renderSecret,
-  renderSecretReader,
-} from "./render-storage.ts";
+import { renderIapFirewall } from "./render-firewall.ts";
+import { ACCESS_ROLES, renderRole, renderServiceAccount } from "./render-identity.ts";
+import { renderDataDisk, renderSecret, renderSecretReader } from "./render-storage.ts";
 import { renderGroup, renderTemplate } from "./render-vm.ts";
 
 export interface GcpVmStackArgs {
@@ -142,13 +138,7 @@ export class GcpVmStack extends pulumi.ComponentResource {
     const registry = new gcp.artifactregistry.Repository(`${name}-registry`, renderRegistry(names), this.child());
     new gcp.artifactregistry.RepositoryIamMember(
       `${name}-registry-grant`,
-      {
-        project: names.project,
-        location: names.region,
-        repository: registry.name,
-        role: "roles/artifactregistry.reader",
-        member: account.member,
-      },
+      renderRegistryReader(names, registry.name, account.member),
       this.child(),
     );
     const tagOf = (stage: ImageStage) => imageName(names, stage);

@@ -1,37 +1,25 @@
 import type { ClaimLayout, ClusterLayout, NodePool } from "../../../k8s/layout.ts";
 import type { Toleration } from "../../../k8s/objects.ts";
+import { commonLayout } from "../../../k8s/settings.ts";
 import type { VolumeName } from "../../plan/types.ts";
-import type { ClusterSettings, PoolSettings } from "../../settings/cluster.ts";
 import { GPU_RESOURCE, NODE_GPUS } from "../../settings/gpu-nodes.ts";
+import type { PoolSettings } from "../../settings/kubernetes.ts";
 import type { InputsOf } from "../../settings/load.ts";
+
+type KubernetesSettings = InputsOf<"kubernetes">["settings"]["kubernetes"];
 
 /** The cluster of a stack's settings. */
 export function clusterLayout({ stack, settings }: InputsOf<"kubernetes">): ClusterLayout {
   const { kubernetes, training } = settings;
-  const { run, queue, storage } = kubernetes;
   return {
-    stack,
-    namespace: namespaceOf(stack, kubernetes),
-    runAs: kubernetes.runAs,
-    run: {
-      nodes: run.nodes,
-      gpus: run.gpus,
-      cpus: run.cpus,
-      memoryBytes: training.memory ?? run.memory,
-      priority: run.priority,
-    },
-    pools: queue.pools.map(nodePool),
-    cohort: queue.cohort,
-    preemption: queue.preemption,
-    claims: claimLayouts(storage),
+    ...commonLayout(stack, kubernetes, training.memory),
+    pools: kubernetes.queue.pools.map(nodePool),
+    claims: claimLayouts(kubernetes.storage),
+    storageClasses: [],
+    identities: {},
     pullSecret: kubernetes.pullSecret,
     runtimeClass: kubernetes.runtimeClass,
-    metricsFrom: kubernetes.metricsFrom,
   };
-}
-
-export function namespaceOf(stack: string, { namespace }: Pick<ClusterSettings, "namespace">): string {
-  return namespace ?? `tunestack-${stack}`;
 }
 
 /** Taints of other people's clusters are not known, but those that NVIDIA's own tools set are borne with. */
@@ -66,11 +54,12 @@ function claimLayouts({
   sharedClass,
   singleClass,
   spread,
-}: ClusterSettings["storage"]): ClusterLayout["claims"] {
+}: KubernetesSettings["storage"]): ClusterLayout["claims"] {
   const claim = (name: VolumeName): ClaimLayout => {
     const single = SINGLE.includes(name);
     return {
       storageClass: single ? singleClass : sharedClass,
+      bucket: undefined,
       accessMode: single || spread === "one-node" ? "ReadWriteOnce" : "ReadWriteMany",
       bytes: sizes[name],
     };

@@ -1,6 +1,7 @@
-import * as kubernetes from "@pulumi/kubernetes";
+import type * as kubernetes from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import type { ClusterLayout, Resolver } from "../../../k8s/layout.ts";
+import { clusterProvider } from "../../../k8s/provider.ts";
 import { ClusterStack } from "../../../k8s/stack.ts";
 import { TunestackImage } from "../../image/image.ts";
 import type { Plan } from "../../plan/types.ts";
@@ -40,17 +41,10 @@ export class KubernetesStack extends pulumi.ComponentResource {
   /** The kubeconfig is named and not read, so that nothing of it comes into the state. */
   private provider(name: string, { cluster }: KubernetesStackArgs): kubernetes.Provider {
     const { kubeconfig, context } = cluster;
-    return new kubernetes.Provider(
-      `${name}-kubernetes`,
-      {
-        ...(kubeconfig === undefined ? {} : { kubeconfig }),
-        ...(context === undefined ? {} : { context }),
-        enableServerSideApply: true,
-        // Otherwise each change of a file would make a second object, whose name is the first one's.
-        enableConfigMapMutable: true,
-        enableSecretMutable: true,
-      },
-      { parent: this },
-    );
+    const reached = {
+      ...(kubeconfig === undefined ? {} : { kubeconfig }),
+      ...(context === undefined ? {} : { context }),
+    };
+    return clusterProvider(`${name}-kubernetes`, reached, { parent: this });
   }
 }

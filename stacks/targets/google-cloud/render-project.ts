@@ -1,8 +1,6 @@
 import type * as gcp from "@pulumi/gcp";
-import type { InputsOf } from "../../settings/load.ts";
+import type { CloudSettings } from "../../settings/google-cloud.ts";
 import type { CloudNames } from "./names.ts";
-
-type GcpSettings = InputsOf<"gcp-vm">["settings"]["gcp"];
 
 /** Left on when the stack goes: something else in the project may have come to need it. */
 export function renderService({ project }: CloudNames, service: string): gcp.projects.ServiceArgs {
@@ -12,7 +10,7 @@ export function renderService({ project }: CloudNames, service: string): gcp.pro
 /** Word to the billing account's administrators at half, four fifths and all of a month's money; it stops nothing. */
 export function renderBudget(
   { project, prefix }: CloudNames,
-  { monthly, billingAccount }: NonNullable<GcpSettings["budget"]>,
+  { monthly, billingAccount }: NonNullable<CloudSettings["budget"]>,
 ): gcp.billing.BudgetArgs {
   const units = Math.floor(monthly);
   const nanos = Math.round((monthly - units) * 1e9);

@@ -2,9 +2,6 @@ import type * as gcp from "@pulumi/gcp";
 import type * as pulumi from "@pulumi/pulumi";
 import type { CloudNames } from "./names.ts";
 
-/** The addresses from which Identity-Aware Proxy forwards: https://cloud.google.com/iap/docs/using-tcp-forwarding. */
-export const IAP_RANGE = "35.235.240.0/20";
-
 type Id = pulumi.Input<string>;
 
 export function renderNetwork({ project, prefix }: CloudNames): gcp.compute.NetworkArgs {
@@ -38,22 +35,5 @@ export function renderNat({ project, region, prefix }: CloudNames, router: Id, s
     sourceSubnetworkIpRangesToNat: "LIST_OF_SUBNETWORKS",
     subnetworks: [{ name: subnet, sourceIpRangesToNats: ["ALL_IP_RANGES"] }],
     logConfig: { enable: true, filter: "ERRORS_ONLY" },
-  };
-}
-
-/** SSH, through Identity-Aware Proxy alone; every other port is reached through SSH. */
-export function renderIapFirewall(
-  { project, prefix }: CloudNames,
-  network: Id,
-  serviceAccount: Id,
-): gcp.compute.FirewallArgs {
-  return {
-    project,
-    name: `${prefix}-ssh-through-iap`,
-    network,
-    direction: "INGRESS",
-    sourceRanges: [IAP_RANGE],
-    allows: [{ protocol: "tcp", ports: ["22"] }],
-    targetServiceAccounts: [serviceAccount],
   };
 }
