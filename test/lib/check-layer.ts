@@ -13,7 +13,7 @@ export const CHECK_LAYER: Layer = {
   run: async (record) => {
     // Two at a time: a machine has two cores at least, and a compiler beside a test runner keeps both busy.
     const linters = async () => {
-      record(await tool("types", "typescript/bin/tsc", ["-p", "."]));
+      record(await tool("types", "typescript/bin/tsc", TYPES));
       record(await tool("format and lint", "@biomejs/biome/bin/biome", BIOME));
       record(await tool("import law", "dependency-cruiser/bin/dependency-cruise.mjs", CRUISE));
     };
@@ -23,6 +23,8 @@ export const CHECK_LAYER: Layer = {
   },
 };
 
+/** What was found of files that did not change is kept: the next look takes less than half of the time. */
+const TYPES = ["-p", ".", "--incremental", "--tsBuildInfoFile", "node_modules/.cache/types.tsbuildinfo"];
 /** Warnings fail; what is merely a hint is not shown, so that what fails stands out. */
 const BIOME = ["check", "--error-on-warnings", "--diagnostic-level=warn", "--max-diagnostics=none", "."];
 const SOURCES = ["index.ts", "stacks", "k8s", "policy", "scripts", "offline", "test"];

@@ -24,7 +24,13 @@ export async function vitestSuite(
     const reporters = [options.follow ? "verbose" : "dot", "./test/lib/vitest-reporter.ts"];
     const { code, output, seconds } = await runChild(
       process.execPath,
-      ["node_modules/vitest/vitest.mjs", "run", "--project", project, ...reporters.map((name) => `--reporter=${name}`)],
+      [
+        "node_modules/vitest/vitest.mjs",
+        "run",
+        "--project",
+        `${project}*`,
+        ...reporters.map((name) => `--reporter=${name}`),
+      ],
       { cwd: PROJECT_DIR, follow: options.follow, environment: { [RESULTS_VARIABLE]: file } },
     );
     const name = `${project} tests`;
