@@ -1,10 +1,14 @@
 """Which kernels are chosen for which model and device, and which are refused."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from conftest import SOURCES
 from test_loss import tiny
 from tunestack_train import attention, compiler, kernels
 from tunestack_train.attention import AttentionNeeds, attention_needs, decide
@@ -116,3 +120,24 @@ def test_what_a_compiler_needs_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert compiler.missing_for_kernels() is None
     there.clear()
     assert compiler.missing_for_kernels() == "the package triton is not installed"
+
+
+@pytest.mark.parametrize(("compiler_there", "loaded"), [(False, "False"), (True, "True")])
+def test_what_cannot_compile_is_not_loaded(*, compiler_there: bool, loaded: str) -> None:
+    code = """
+import sys
+from tunestack_train import device
+device.missing_for_kernels = (lambda: None) if sys.argv[1] == "True" else (lambda: "there is no C compiler")
+device.set_up_libraries()
+import bitsandbytes
+print("torch._inductor.compile_fx" in sys.modules)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHDYNAMO_DISABLE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(compiler_there)],
+        env=environment | {"PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == loaded

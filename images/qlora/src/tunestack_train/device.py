@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunestack_train.compiler import missing_for_kernels
 from tunestack_train.errors import SettingsError
 from tunestack_train.gpu import DeviceUnavailableError, get_device_info, memory_figures, setup_device
 
@@ -62,7 +63,8 @@ def set_up_libraries() -> None:
     not there. The log that wants it takes that back.
 
     Threads that spin take ten times as long on a busy machine; and what libraries say of themselves would hide what the
-    run says.
+    run says. bitsandbytes has PyTorch compile functions: where there is no C compiler, a second is lost on loading what
+    compiles them.
     """
     quiet = {
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -75,6 +77,8 @@ def set_up_libraries() -> None:
         "BITSANDBYTES_NOWELCOME": "1",
         "WANDB_SILENT": "true",
     }
+    if missing_for_kernels() is not None:
+        quiet["TORCHDYNAMO_DISABLE"] = "1"
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
     # In a container the home folder cannot be written.
