@@ -17,8 +17,46 @@ export const PRICE_SOURCE = {
 
 type Regions = Readonly<Partial<Record<string, HourlyPrice>>>;
 
-/** Machines with the GPU that comes with them, and the local SSD that Google adds to A2 Ultra and A3. */
+/** Machines, with the GPU that comes with them and the local SSD that Google adds to A2 Ultra and A3. */
 const MACHINES: Readonly<Partial<Record<string, Regions>>> = {
+  "e2-standard-8": {
+    "us-central1": { standard: 0.268, spot: 0.1608 },
+    "us-east1": { standard: 0.268, spot: 0.1608 },
+    "us-east4": { standard: 0.3019, spot: 0.1655 },
+    "us-east5": { standard: 0.268, spot: 0.093 },
+    "us-west1": { standard: 0.268, spot: 0.1608 },
+    "us-west4": { standard: 0.3019, spot: 0.0364 },
+    "europe-west4": { standard: 0.2951, spot: 0.1411 },
+    "asia-southeast1": { standard: 0.3307, spot: 0.1727 },
+  },
+  "n2-standard-8": {
+    "us-central1": { standard: 0.3885, spot: 0.1842 },
+    "us-east1": { standard: 0.3885, spot: 0.1842 },
+    "us-east4": { standard: 0.4375, spot: 0.1001 },
+    "us-east5": { standard: 0.3885, spot: 0.1838 },
+    "us-west1": { standard: 0.3885, spot: 0.1842 },
+    "us-west4": { standard: 0.4375, spot: 0.2244 },
+    "europe-west4": { standard: 0.4277, spot: 0.1555 },
+    "asia-southeast1": { standard: 0.4792, spot: 0.1866 },
+  },
+  "n2d-standard-8": {
+    "us-central1": { standard: 0.338, spot: 0.0978 },
+    "us-east1": { standard: 0.338, spot: 0.0978 },
+    "us-east4": { standard: 0.3806, spot: 0.194 },
+    "us-east5": { standard: 0.338, spot: 0.0788 },
+    "us-west1": { standard: 0.338, spot: 0.0978 },
+    "us-west4": { standard: 0.3806, spot: 0.0901 },
+    "europe-west4": { standard: 0.3721, spot: 0.1302 },
+    "asia-southeast1": { standard: 0.4169, spot: 0.0855 },
+  },
+  "g2-standard-24": {
+    "us-central1": { standard: 2.0008, spot: 1.1248 },
+    "us-east1": { standard: 2.0008, spot: 1.1248 },
+    "us-east4": { standard: 1.9943, spot: 0.8792 },
+    "us-west1": { standard: 2.0008, spot: 1.1248 },
+    "europe-west4": { standard: 2.103, spot: 1.1036 },
+    "asia-southeast1": { standard: 2.4684, spot: 1.4812 },
+  },
   "n1-standard-8": {
     "us-central1": { standard: 0.38, spot: 0.134 },
     "us-east1": { standard: 0.38, spot: 0.134 },
@@ -62,6 +100,32 @@ const MACHINES: Readonly<Partial<Record<string, Regions>>> = {
   },
 };
 
+/** Machines whose price the document has as so many times that of another, in every region. */
+const TIMES: Readonly<Record<string, readonly [string, number]>> = {
+  ...sizesOf("e2-standard-", "e2-standard-8", [2, 4, 16, 32], 8),
+  ...sizesOf("n2-standard-", "n2-standard-8", [2, 4, 16, 32, 48, 64, 80], 8),
+  ...sizesOf("n2d-standard-", "n2d-standard-8", [2, 4, 16, 32, 48, 64, 80, 96], 8),
+  ...sizesOf("g2-standard-", "g2-standard-24", [48, 96], 24),
+  "a2-highgpu-2g": ["a2-highgpu-1g", 2],
+  "a2-highgpu-4g": ["a2-highgpu-1g", 4],
+  "a2-highgpu-8g": ["a2-highgpu-1g", 8],
+  "a2-ultragpu-2g": ["a2-ultragpu-1g", 2],
+  "a2-ultragpu-4g": ["a2-ultragpu-1g", 4],
+  "a2-ultragpu-8g": ["a2-ultragpu-1g", 8],
+  "a3-highgpu-2g": ["a3-highgpu-1g", 2],
+  "a3-highgpu-4g": ["a3-highgpu-1g", 4],
+  "a3-highgpu-8g": ["a3-highgpu-1g", 8],
+};
+
+function sizesOf(
+  prefix: string,
+  base: string,
+  cores: readonly number[],
+  baseCores: number,
+): Readonly<Record<string, readonly [string, number]>> {
+  return Object.fromEntries(cores.map((count) => [`${prefix}${count}`, [base, count / baseCores] as const]));
+}
+
 /** Balanced persistent disks, a GiB for a month. */
 const DISK_GIB_MONTH: Readonly<Partial<Record<string, number>>> = {
   "us-central1": 0.1,
@@ -77,6 +141,9 @@ const DISK_GIB_MONTH: Readonly<Partial<Record<string, number>>> = {
 /** Google counts 730 hours to a month. */
 const HOURS_A_MONTH = 730;
 
+/** What Google takes for each cluster: https://cloud.google.com/kubernetes-engine/pricing (read 2026-11-29). */
+export const CLUSTER_FEE = 0.1;
+
 /** A gateway that serves one VM: the document's price is that of 32 VMs and more, 0.0448. */
 export const NAT_GATEWAY: number = 0.0448 / 32;
 
@@ -90,7 +157,10 @@ export function machinePrice(
   region: string,
   accelerator: string | undefined,
 ): HourlyPrice | undefined {
-  return accelerator === undefined ? MACHINES[machineType]?.[region] : undefined;
+  if (accelerator !== undefined) return undefined;
+  const [base, times] = TIMES[machineType] ?? [machineType, 1];
+  const price = MACHINES[base]?.[region];
+  return price === undefined ? undefined : { spot: price.spot * times, standard: price.standard * times };
 }
 
 /** A balanced persistent disk by the hour; undefined where the price is not known. */
@@ -104,7 +174,12 @@ export function attachedTo(machineType: string): string | undefined {
   return Object.values(GPU_TYPES).find((gpu) => gpu.machineType === machineType)?.accelerator;
 }
 
-/** Region of a zone. */
-export function regionOf(zone: string): string {
-  return zone.replace(/-[a-z]+\d*$/, "");
+/** Whether a GPU is attached to a machine, and paid for beside it; the others come with their machines. */
+export function isAttached(accelerator: string): boolean {
+  return Object.values(GPU_TYPES).some((gpu) => gpu.accelerator === accelerator);
+}
+
+/** Region of a zone; a region is its own. */
+export function regionOf(location: string): string {
+  return /^[a-z]+-[a-z]+\d+/.exec(location)?.[0] ?? location;
 }

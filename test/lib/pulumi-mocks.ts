@@ -69,6 +69,7 @@ const ANSWERS: Readonly<Record<string, (name: string, inputs: State) => State>> 
     ]),
   ),
   "tunestack:k8s:ClusterStack": (_name, inputs) => inputs,
+  "tunestack:kubernetes:KubernetesStack": (_name, inputs) => inputs,
   "pulumi:providers:kubernetes": (_name, inputs) => inputs,
   "gcp:container/cluster:Cluster": (name, inputs) => ({
     ...inputs,

@@ -208,12 +208,50 @@ describe("cost", () => {
     // 73 GiB for 0.10 a month are a cent an hour.
     expect(costOf([template("g2-standard-8"), disk])).toEqual({
       asDeclared: expect.closeTo(0.4799 + 0.01 + 0.1, 6),
+      atMost: expect.closeTo(0.4799 + 0.01 + 0.1, 6),
       spot: expect.closeTo(0.4799 + 0.01 + 0.1, 6),
       standard: expect.closeTo(0.8536 + 0.01 + 0.1, 6),
       unpriced: [],
     });
     const standard = template("g2-standard-8", { scheduling: { provisioningModel: "STANDARD" } });
     expect(costOf([standard]).asDeclared).toBeCloseTo(0.8636, 6);
+  });
+
+  const pool = (nodeConfig: object, totalMinNodeCount: number, totalMaxNodeCount: number, location = "us-central1") =>
+    created("nodes", "gcp:container/nodePool:NodePool", {
+      location,
+      nodeConfig: { diskSizeGb: 73, ...nodeConfig },
+      autoscaling: { totalMinNodeCount, totalMaxNodeCount },
+    });
+  const cluster = created("gke", "gcp:container/cluster:Cluster", {});
+
+  test("of a cluster is what is always there, and what it may grow to", () => {
+    const spot = pool(
+      { machineType: "a2-highgpu-2g", spot: true, guestAccelerators: [{ type: "nvidia-tesla-a100" }] },
+      0,
+      3,
+    );
+    const services = pool({ machineType: "e2-standard-16" }, 1, 2, "us-central1-b");
+    const always = 0.1 + 2 * 0.268 + 0.01;
+    const all = always + 2 * 0.268 + 0.01 + 3 * (2 * 1.928 + 0.01);
+    expect(costOf([cluster, services, spot])).toMatchObject({
+      asDeclared: expect.closeTo(always, 6),
+      atMost: expect.closeTo(all, 6),
+      unpriced: [],
+    });
+    expect(costLine([cluster, services, spot])).toContain(`up to $${all.toFixed(2)} with all nodes`);
+    expect(costLine([services])).not.toContain("up to $0.56");
+  });
+
+  test("of nodes with an attached GPU, or of a machine without a price, is not known", () => {
+    const t4 = pool(
+      { machineType: "n1-standard-16", guestAccelerators: [{ type: "nvidia-tesla-t4", count: 2 }] },
+      0,
+      1,
+    );
+    const large = pool({ machineType: "n2-highmem-8" }, 0, 1);
+    expect(costOf([t4]).unpriced).toEqual(["nodes"]);
+    expect(costOf([large]).unpriced).toEqual(["nodes"]);
   });
 
   test("before and after are told apart, by what was declared then and is now", () => {

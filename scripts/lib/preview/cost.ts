@@ -1,8 +1,10 @@
 import type { PreviewedResource } from "../../../policy/types.ts";
 import { isTree, treesIn } from "../../../policy/values.ts";
 import {
+  CLUSTER_FEE,
   diskPrice,
   type HourlyPrice,
+  isAttached,
   machinePrice,
   NAT_GATEWAY,
   PRICE_SOURCE,
@@ -13,23 +15,26 @@ import {
 export interface HourlyCost extends HourlyPrice {
   /** As they are declared: each machine on spot or at the standard price. */
   readonly asDeclared: number;
+  /** As declared, with every node that a pool may grow to. */
+  readonly atMost: number;
   /** Names of what is rented and whose price is not known. */
   readonly unpriced: readonly string[];
 }
 
 type Priced = Pick<PreviewedResource, "name" | "type" | "inputs">;
 
-const FREE: HourlyCost = { asDeclared: 0, spot: 0, standard: 0, unpriced: [] };
+const FREE: HourlyCost = { asDeclared: 0, atMost: 0, spot: 0, standard: 0, unpriced: [] };
 
 /** Types that are paid for by the hour and have no price here. */
 const WITHOUT_PRICE =
-  /^gcp:(compute\/(instance|regionInstanceTemplate|instanceGroupManager|regionDisk):|container\/(cluster|nodePool):|colab\/runtime:|filestore\/|sql\/|tpu\/)/;
+  /^gcp:(compute\/(instance|regionInstanceTemplate|instanceGroupManager|regionDisk):|colab\/runtime:|filestore\/|sql\/|tpu\/)/;
 
 /** What resources cost by the hour, together. */
 export function costOf(resources: readonly Priced[]): HourlyCost {
   return resources.map(resourceCost).reduce(
     (sum, one) => ({
       asDeclared: sum.asDeclared + one.asDeclared,
+      atMost: sum.atMost + one.atMost,
       spot: sum.spot + one.spot,
       standard: sum.standard + one.standard,
       unpriced: [...sum.unpriced, ...one.unpriced],
@@ -46,6 +51,10 @@ function resourceCost(resource: Priced): HourlyCost {
       return machineCost(name, inputs);
     case "gcp:compute/disk:Disk":
       return fixed(name, diskPrice(Number(inputs.size), regionOf(String(inputs.zone))));
+    case "gcp:container/cluster:Cluster":
+      return fixed(name, CLUSTER_FEE);
+    case "gcp:container/nodePool:NodePool":
+      return poolCost(name, inputs);
     case "gcp:compute/routerNat:RouterNat":
       return fixed(name, NAT_GATEWAY);
     default:
@@ -69,12 +78,35 @@ function machineCost(name: string, inputs: Priced["inputs"]): HourlyCost {
   const { scheduling } = inputs;
   const onSpot = isTree(scheduling) && scheduling.provisioningModel === "SPOT";
   const [spot, standard] = [machine.spot + disks, machine.standard + disks];
-  return { asDeclared: onSpot ? spot : standard, spot, standard, unpriced: [] };
+  const asDeclared = onSpot ? spot : standard;
+  return { asDeclared, atMost: asDeclared, spot, standard, unpriced: [] };
+}
+
+/** The nodes that are always there, and at most all that there may be. */
+function poolCost(name: string, { location, nodeConfig, autoscaling }: Priced["inputs"]): HourlyCost {
+  if (!isTree(nodeConfig) || !isTree(autoscaling)) return fixed(name, undefined);
+  const region = regionOf(String(location));
+  const attached = treesIn(nodeConfig.guestAccelerators)
+    .map(({ type }) => String(type))
+    .find(isAttached);
+  const machine = machinePrice(String(nodeConfig.machineType), region, attached);
+  const disk = diskPrice(Number(nodeConfig.diskSizeGb), region);
+  if (machine === undefined || disk === undefined) return fixed(name, undefined);
+  const node = { spot: machine.spot + disk, standard: machine.standard + disk };
+  const declared = nodeConfig.spot === true ? node.spot : node.standard;
+  const [least, most] = [Number(autoscaling.totalMinNodeCount), Number(autoscaling.totalMaxNodeCount)];
+  return {
+    asDeclared: least * declared,
+    atMost: most * declared,
+    spot: least * node.spot,
+    standard: least * node.standard,
+    unpriced: [],
+  };
 }
 
 function fixed(name: string, price: number | undefined): HourlyCost {
   if (price === undefined || Number.isNaN(price)) return { ...FREE, unpriced: [name] };
-  return { asDeclared: price, spot: price, standard: price, unpriced: [] };
+  return { asDeclared: price, atMost: price, spot: price, standard: price, unpriced: [] };
 }
 
 export interface CostChange {
@@ -98,9 +130,10 @@ export function costLine(resources: readonly PreviewedResource[]): string {
   const kinds = isNothing(after)
     ? ""
     : ` (on spot ${dollars(after, after.spot)}, standard ${dollars(after, after.standard)})`;
+  const grown = after.atMost > after.asDeclared ? `, up to ${dollars(after, after.atMost)} with all nodes` : "";
   const missing = [...new Set([...before.unpriced, ...after.unpriced])];
   return [
-    `${dollars(before, before.asDeclared)} an hour before, ${dollars(after, after.asDeclared)} after${kinds}`,
+    `${dollars(before, before.asDeclared)} an hour before, ${dollars(after, after.asDeclared)} after${kinds}${grown}`,
     `list prices of ${PRICE_SOURCE.date}, storage by the gigabyte and traffic apart`,
     ...(missing.length === 0 ? [] : [`price not known: ${missing.join(", ")}`]),
   ].join("; ");
