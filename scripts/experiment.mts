@@ -6,8 +6,8 @@ import { type Published, publish, type Queue } from "./lib/experiments/branch.ts
 import { cancel, retry, type StatusChange } from "./lib/experiments/change-status.ts";
 import { printLog } from "./lib/experiments/follow-log.ts";
 import { queueDirectory, queueOf } from "./lib/experiments/queue.ts";
-import { formatOutputs, formatStatus, summaryLine } from "./lib/experiments/report.ts";
-import { type Job, logOf, readState } from "./lib/experiments/state.ts";
+import { formatOutputs, formatStatus, formatSummary } from "./lib/experiments/report.ts";
+import { type Job, lastLines, readState } from "./lib/experiments/state.ts";
 import { type Added, addExperiments, experimentsOfFile, typedExperiment } from "./lib/experiments/submit.ts";
 import { drawSweeps, type LocalBranch, mergeLocalBranch, saveResults } from "./lib/experiments/sync.ts";
 import { requireQueue, toProblem } from "./lib/experiments/validate.ts";
@@ -104,7 +104,7 @@ async function submit({ names, options }: Asked): Promise<Answer> {
     const reason = file === undefined ? "takes one name" : "takes names from the file, and none beside it";
     throw usageError({
       path: "npm run experiment -- submit",
-      value: names.join(" "),
+      value: names.length === 0 ? undefined : names.join(" "),
       reason,
       remedy: SPEC.examples[0],
     });
@@ -135,16 +135,7 @@ async function submit({ names, options }: Asked): Promise<Answer> {
 async function status({ options }: Asked): Promise<Answer> {
   const queue = queueOf(options);
   const state = await readState(queue);
-  const lastLines = new Map<string, string>();
-  for (const job of state.jobs.filter(({ claim }) => claim !== undefined)) {
-    const line =
-      (await logOf(queue, state.commit, job))
-        .trimEnd()
-        .split(/[\r\n]/)
-        .at(-1) ?? "";
-    lastLines.set(job.name, line.slice(0, 80));
-  }
-  return { text: formatStatus(state, lastLines), value: state };
+  return { text: formatStatus(state, lastLines(queue, state)), value: state };
 }
 
 async function sync({ options }: Asked): Promise<Answer> {
@@ -161,7 +152,7 @@ async function sync({ options }: Asked): Promise<Answer> {
     "",
     formatOutputs(state.jobs),
     "",
-    summaryLine(state.jobs) || `${queue.branch} has no experiments`,
+    formatSummary(state),
     ...pictures.map((file) => `picture: ${file}`),
   ];
   return {
@@ -216,7 +207,7 @@ async function logs({ names, options }: Asked): Promise<Answer> {
   if (name === undefined || more.length > 0) {
     throw usageError({
       path: "npm run experiment -- logs",
-      value: names.join(" "),
+      value: names.length === 0 ? undefined : names.join(" "),
       reason: "takes one name",
       remedy: SPEC.examples[3],
     });

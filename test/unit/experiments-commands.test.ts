@@ -3,7 +3,12 @@ import { cancel, retry } from "../../scripts/lib/experiments/change-status.ts";
 import { newPart } from "../../scripts/lib/experiments/follow-log.ts";
 import { explainGit, withoutCredentials } from "../../scripts/lib/experiments/git-errors.ts";
 import { drawChart, sweepChart } from "../../scripts/lib/experiments/plot.ts";
-import { addExperiments, experimentsOfFile, parseValue } from "../../scripts/lib/experiments/submit.ts";
+import {
+  addExperiments,
+  experimentsOfFile,
+  parseValue,
+  typedExperiment,
+} from "../../scripts/lib/experiments/submit.ts";
 
 describe("cancel and retry", () => {
   const entries = [
@@ -74,6 +79,28 @@ describe("what is typed", () => {
     expect(entries).toHaveLength(3);
     expect(others.map(({ experiment }) => experiment)).toEqual(["broken"]);
     expect(() => addExperiments(there, [{ name: "b", command: "x", needs: ["c"] }])).toThrow(/b: needs\[0\] = "c"/);
+  });
+
+  test("all that is wrong with what was typed is told at once", () => {
+    const typed = new Map([
+      ["command", "x"],
+      ["timeout", "3x"],
+      ["gpus", "two"],
+    ]);
+    const options = {
+      stack: "dev",
+      json: false,
+      operands: [],
+      text: (name: string) => typed.get(name),
+      list: () => [],
+      flag: () => false,
+    };
+    expect(() => typedExperiment("Bad Name", options)).toThrow(
+      /3 problems.*--timeout = 3x.*--gpus = two.*Bad Name: name/s,
+    );
+    typed.delete("timeout");
+    typed.set("gpus", "2");
+    expect(typedExperiment("good", options)).toEqual({ name: "good", command: "x", status: "pending", gpus: 2 });
   });
 
   test("a file with one experiment, or a list; problems by its lines", () => {

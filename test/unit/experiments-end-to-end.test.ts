@@ -8,7 +8,7 @@ import { cancel, retry } from "../../scripts/lib/experiments/change-status.ts";
 import { printLog } from "../../scripts/lib/experiments/follow-log.ts";
 import { Git } from "../../scripts/lib/experiments/git.ts";
 import { formatOutputs, formatStatus, summaryLine } from "../../scripts/lib/experiments/report.ts";
-import { readState } from "../../scripts/lib/experiments/state.ts";
+import { lastLines, readState } from "../../scripts/lib/experiments/state.ts";
 import { addExperiments } from "../../scripts/lib/experiments/submit.ts";
 import { drawSweeps, saveResults } from "../../scripts/lib/experiments/sync.ts";
 import { PROJECT_DIR } from "../../scripts/lib/project.ts";
@@ -112,9 +112,10 @@ runner("submit, run, status, sync: what is typed here runs there, and its result
     "sweep.rate-3": "failed",
     after: "error",
   });
-  const screen = formatStatus(state, new Map());
+  const screen = formatStatus(state, lastLines(queue, state));
   expect(screen).toMatch(/first\s+completed\s+box/);
   expect(screen).toMatch(/after\s+error.*it needs sweep/);
+  expect(screen).toMatch(/sweep\.rate-3\s+failed.*exit code 1: diverged/);
   expect(screen).toMatch(/runner box on .*: stopped/);
   expect(formatOutputs(state.jobs)).toMatch(
     /sweep\.rate-2\s+completed\s+0\s+.*\s3\s+.*outputs\/sweep\.rate-2 on .*\(\d+ files/,

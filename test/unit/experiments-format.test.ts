@@ -73,7 +73,7 @@ describe("requireQueue", () => {
   test("tells every problem at once, by file and line, with what to do", () => {
     const text = '[\n  { "name": "Bad Name",\n    "command": "true", "timeout": 0 }\n]';
     expect(() => requireQueue(text, "mine.json")).toThrow(
-      /2 problems in the mine\.json:\n {2}mine\.json:2 \[0\]\.name \(Bad Name\) = "Bad Name"\n {4}is no name[^\n]*\n {4}→ take[^\n]*\n {2}mine\.json:3 \[0\]\.timeout/,
+      /2 problems in the file mine\.json:\n {2}mine\.json:2 \[0\]\.name \(Bad Name\) = "Bad Name"\n {4}is no name[^\n]*\n {4}→ take[^\n]*\n {2}mine\.json:3 \[0\]\.timeout/,
     );
   });
 

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { entriesAt, fetchBranch, publish, type Queue } from "../../scripts/lib/experiments/branch.ts";
+import { printLog } from "../../scripts/lib/experiments/follow-log.ts";
 import { queueText } from "../../scripts/lib/experiments/format.ts";
 import { Git } from "../../scripts/lib/experiments/git.ts";
 import { formatOutputs, formatStatus } from "../../scripts/lib/experiments/report.ts";
@@ -155,7 +156,37 @@ describe("publish", () => {
   test("a queue that is no JSON is not written over", async () => {
     commit(queue.git.directory, { "experiments.json": "[{,\n" });
     git(queue.git.directory, "push", "--quiet", "origin", `HEAD:${BRANCH}`);
-    await expect(publish(queue, { message: "a", edit: add("a") })).rejects.toThrow(/is no JSON list.*\n\s+→ mend it/);
+    await expect(publish(queue, { message: "a", edit: add("a") })).rejects.toThrow(
+      /experiments\.json:1 at \w+\n\s+is no JSON: .*; nothing can be added.*\n\s+→ mend the JSON.*then push it/,
+    );
+    const state = await readState(queue);
+    expect(formatStatus(state, new Map())).toMatch(
+      /^1 problem in experiments\.json of gpu-experiments:\n {2}experiments\.json:1 is no JSON/,
+    );
+    await expect(printLog(queue, "a", { follow: false, print: () => undefined })).rejects.toThrow(
+      /experiments\.json:1/,
+    );
+  });
+
+  test("status tells what a waiting experiment still waits for, by the lines of the file as it was pushed", async () => {
+    const file = `[{ "name": "a", "command": "x", "status": "completed" }, { "name": "b", "command": "x" },
+      { "name": "c", "command": "x", "needs": ["a", "b"] },
+
+      { "name": "d", "comand": "x" }]`;
+    commit(queue.git.directory, { "experiments.json": file });
+    git(queue.git.directory, "push", "--quiet", "origin", `HEAD:${BRANCH}`);
+    const screen = formatStatus(await readState(queue), new Map());
+    expect(screen).toMatch(/c\s+pending\s+–\s+–\s+after b\n/);
+    expect(screen).toMatch(/1 completed, 2 pending\n\n2 problems/);
+    expect(screen).toMatch(/experiments\.json:4 \[3\]\.comand \(d\)/);
+  });
+
+  test("status tells of runners also where the branch is gone", async () => {
+    const directory = queue.git.directory;
+    const report = { runner: "box", state: "running", updated_at: new Date().toISOString(), running: ["a"] };
+    commit(directory, { "runner.json": JSON.stringify(report) });
+    git(directory, "push", "--quiet", "origin", "HEAD:refs/tunestack/runners/box");
+    expect(formatStatus(await readState(queue), new Map())).toMatch(/^There is no branch.*\n\nrunner box: runs a/);
   });
 
   test("a branch that is not there is told, where nobody's commit could begin it", async () => {

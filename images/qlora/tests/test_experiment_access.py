@@ -86,7 +86,7 @@ def test_a_missing_and_a_wrong_token(site: Site, server: GitServer, token: str |
     secrets = secrets_in(site, **({} if token is None else {"git_token": token}))
     done = check(site, server.url("server.git"), secrets)
     assert done.returncode == 7
-    assert "does not accept the token, or wants one and there is none" in done.stderr
+    assert ("wants a token, and there is none" if token is None else "does not accept the token") in done.stderr
     assert "git-token" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -96,6 +96,16 @@ def test_a_token_that_may_only_read(site: Site, server: GitServer) -> None:
     done = check(site, server.url("server.git"), secrets_in(site, git_token=TOKEN))
     assert done.returncode == 7
     assert "give it write access" in done.stderr
+
+
+def test_a_runner_that_runs_once_does_not_wait_for_a_right_that_it_lacks(site: Site, server: GitServer) -> None:
+    server.may_write = False
+    site.push([{"name": "work", "command": "true"}])
+    secrets = secrets_in(site, git_token=TOKEN)
+    done = site.once("first", f"--secrets={secrets}", url=server.url("server.git"))
+    assert done.returncode == 7
+    assert "give it write access" in done.stderr
+    assert site.status("work") == "pending"
 
 
 def test_a_repository_that_is_not_there(site: Site, server: GitServer) -> None:
@@ -201,13 +211,17 @@ def test_a_key_from_the_environment_is_kept_for_its_owner_alone(
 
 # What the programs print, from their sources: OpenSSH (sshconnect.c, authfile.c), libcurl, GitHub and GitLab.
 SAID = {
-    "Host key verification failed.\nfatal: Could not read from remote repository.": ("host key", True),
+    "Host key verification failed.\nfatal: Could not read from remote repository.": ("is not known", True),
+    "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.": ("in between", True),
     "WARNING: UNPROTECTED PRIVATE KEY FILE!\nPermissions 0644 for 'k' are too open.": ("read by others", True),
     'Load key "/run/secrets/git-ssh-key": error in libcrypto\ngit@h: Permission denied (publickey).': (
         "cannot be read",
         True,
     ),
-    "git@h.example: Permission denied (publickey).\nfatal: Could not read from remote repository.": ("SSH key", True),
+    "git@h.example: Permission denied (publickey).\nfatal: Could not read from remote repository.": (
+        "no other is given",
+        True,
+    ),
     "ERROR: Repository not found.\nfatal: Could not read from remote repository.": ("no repository", True),
     "remote: error: GH006: Protected branch update failed for refs/heads/gpu-experiments.": ("change the branch", True),
     "remote: GitLab: You are not allowed to push code to protected branches on this project.": (
@@ -216,7 +230,7 @@ SAID = {
     ),
     "ERROR: The key you are authenticating with has been marked as read only.": ("does not let it", True),
     "fatal: unable to access 'https://h/': The requested URL returned error: 403": ("does not let it", True),
-    "remote: HTTP Basic: Access denied.\nfatal: Authentication failed for 'https://h/'": ("accept the token", True),
+    "remote: HTTP Basic: Access denied.\nfatal: Authentication failed for 'https://h/'": ("wants a token", True),
     "fatal: unable to access 'https://h/': Could not resolve host: h": ("cannot be reached", False),
     "fatal: unable to access 'https://h/': The requested URL returned error: 503": ("cannot be reached", False),
     "ssh: connect to host h port 22: Connection timed out": ("cannot be reached", False),
@@ -236,6 +250,25 @@ def test_what_git_says_is_told_with_a_remedy(said: str) -> None:
     assert error.remedy
     assert error.lasting is lasting
     assert "{" not in error.message + error.remedy
+
+
+def test_what_to_do_about_a_host_key_names_the_port() -> None:
+    said = "Host key verification failed."
+    addresses = {
+        "ssh://git@h.example:2222/a.git": "`ssh-keyscan -p 2222 h.example`",
+        "git@h.example:a.git": "`ssh-keyscan h.example`",
+    }
+    for address, command in addresses.items():
+        assert command in explain(said, Access(address, Path("/nowhere")), "fetch").remedy
+
+
+def test_a_key_that_is_given_is_told_from_none(tmp_path: Path) -> None:
+    said = "git@h.example: Permission denied (publickey)."
+    (tmp_path / "git-ssh-key").write_text("a key\n")
+    with_key = explain(said, Access("git@h.example:a.git", tmp_path, secrets=tmp_path), "fetch")
+    without = explain(said, Access("git@h.example:a.git", tmp_path, secrets=tmp_path / "none"), "fetch")
+    assert "does not accept the SSH key" in with_key.message
+    assert "no other is given" in without.message
 
 
 def test_secrets_are_redacted_by_value_and_by_form() -> None:

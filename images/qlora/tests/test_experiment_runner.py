@@ -144,7 +144,10 @@ def test_a_running_one_can_be_cancelled(site: Site) -> None:
     assert site.refs("claims") == ["long"]
     site.edit(lambda entries: entries[0].update(status="cancelled"))
     wait_for(lambda: site.refs("claims") == [])
-    assert site.status("long") == "cancelled"
+    entry = site.entries()["long"]
+    assert entry["status"] == "cancelled"
+    assert isinstance(entry["attempt"], dict)
+    assert {"started_at", "ended_at", "exit_code"} <= entry["attempt"].keys()
     assert site.results("long")["status"] == "cancelled"
 
 

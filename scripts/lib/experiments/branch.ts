@@ -3,6 +3,7 @@ import { QUEUE_FILE, queueText, RESULTS_FOLDER } from "./format.ts";
 import type { Git } from "./git.ts";
 import { explainGit, withoutCredentials } from "./git-errors.ts";
 import { mergeQueues } from "./merge.ts";
+import { fileProblem, readQueue, toProblem } from "./validate.ts";
 
 /** Where the queue is: a branch of a remote, as seen from one clone. */
 export interface Queue {
@@ -57,18 +58,16 @@ export async function fileAt(git: Git, commit: string | undefined, path: string)
 export async function entriesAt(git: Git, commit: string | undefined): Promise<readonly unknown[]> {
   const text = await fileAt(git, commit, QUEUE_FILE);
   if (text === undefined) return [];
-  try {
-    const content: unknown = JSON.parse(text);
-    if (Array.isArray(content)) return content;
-  } catch {
-    // Told below: what cannot be read must not be written over.
-  }
+  const { entries, problems } = readQueue(text);
+  const broken = fileProblem(problems);
+  if (broken === undefined) return entries;
+  const { path, reason, remedy } = toProblem(broken, QUEUE_FILE);
   throw new UserError(
     [
       {
-        path: `${QUEUE_FILE} at ${commit?.slice(0, 10)}`,
-        reason: "is no JSON list, so nothing can be added to it without losing what it holds",
-        remedy: "mend it on the branch and push that: npm run experiment -- check FILE tells the line",
+        path: `${path} at ${commit?.slice(0, 10)}`,
+        reason: `${reason}; nothing can be added to it without losing what it holds`,
+        remedy: `${remedy}; then push it to the branch`,
       },
     ],
     EXIT.refused,

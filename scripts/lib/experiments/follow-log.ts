@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { EXIT, UserError } from "../errors.ts";
 import type { Queue } from "./branch.ts";
+import { QUEUE_FILE } from "./format.ts";
 import { type Job, logOf, readState } from "./state.ts";
+import { fileProblem, toProblem } from "./validate.ts";
 
 const POLL_MS = 5000;
 
@@ -15,7 +18,11 @@ export async function printLog(
   for (;;) {
     const state = await readState(queue);
     const job = state.jobs.find((each) => each.name === name);
-    if (job === undefined) return undefined;
+    if (job === undefined) {
+      const broken = fileProblem(state.problems);
+      if (broken !== undefined) throw new UserError([toProblem(broken, QUEUE_FILE)], EXIT.refused, "queue");
+      return undefined;
+    }
     const log = await logOf(queue, state.commit, job);
     print(newPart(shown, log));
     shown = log;

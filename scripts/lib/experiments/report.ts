@@ -4,7 +4,7 @@ import { ago } from "../overview.ts";
 import { formatTable } from "../table.ts";
 import type { Status } from "./format.ts";
 import { type Job, numericMetrics, type QueueState, type Runner } from "./state.ts";
-import { toProblem } from "./validate.ts";
+import { fileProblem, toProblem } from "./validate.ts";
 
 const COLOURS: Readonly<Record<Status, (text: string) => string>> = {
   pending: chalk.dim,
@@ -22,23 +22,20 @@ const RUNNER_SILENT_SECONDS = 1800;
 /** Who runs what, since when, and what it said last. */
 export function formatStatus(state: QueueState, lastLines: ReadonlyMap<string, string>): string {
   if (state.commit === undefined) {
-    return `There is no branch ${state.branch} yet: npm run experiment -- submit NAME --command '…' makes it.`;
+    const missing = `There is no branch ${state.branch}: npm run experiment -- submit NAME --command '…' makes it.`;
+    return [missing, ...runnerLines(state)].join("\n");
   }
   const rows = state.jobs.map((job) => [
     job.name,
     COLOURS[job.status](job.status),
     job.claim?.runner ?? job.runner ?? "–",
     since(job),
-    lastLines.get(job.name) ?? job.message ?? waiting(job),
+    words(job, state.jobs, lastLines.get(job.name)),
   ]);
   return [
-    rows.length === 0
-      ? `${state.branch} has no experiments.`
-      : formatTable(["EXPERIMENT", "STATUS", "RUNNER", "SINCE", "LAST LINE"], rows),
-    "",
-    summaryLine(state.jobs),
+    ...(rows.length === 0 ? [] : [formatTable(["EXPERIMENT", "STATUS", "RUNNER", "SINCE", "LAST LINE"], rows), ""]),
+    formatSummary(state),
     ...runnerLines(state),
-    ...problemLines(state),
   ].join("\n");
 }
 
@@ -51,8 +48,26 @@ function since({ status, startedAt, endedAt, claim }: Job): string {
   return "–";
 }
 
-function waiting({ status, needs }: Job): string {
-  return status === "pending" && needs.length > 0 ? chalk.dim(`after ${needs.join(", ")}`) : "";
+/** What it said last, or why it ended or does not begin. */
+function words(job: Job, jobs: readonly Job[], lastLine: string | undefined): string {
+  const { status, message, needs, results } = job;
+  if (status === "pending") {
+    const unmet = needs.filter((need) =>
+      jobs.some(({ name, sweep, status }) => (name === need || sweep === need) && status !== "completed"),
+    );
+    if (unmet.length > 0) return chalk.dim(`after ${unmet.join(", ")}`);
+  }
+  if (status === "failed" && message === undefined) {
+    return [`exit code ${results?.exit_code ?? "unknown"}`, lastLine].filter(Boolean).join(": ");
+  }
+  return lastLine ?? message ?? "";
+}
+
+/** How many there are of each status, and what is wrong with the file. */
+export function formatSummary(state: QueueState): string {
+  const none = fileProblem(state.problems) === undefined ? `${state.branch} has no experiments.` : undefined;
+  const counts = state.jobs.length === 0 ? none : summaryLine(state.jobs);
+  return [counts ?? "", problemLines(state).join("\n")].filter((part) => part !== "").join("\n\n");
 }
 
 /** Example: `2 completed, 1 failed, 3 pending`. */
@@ -94,7 +109,6 @@ function runnerLine({ runner, host, state, updated_at, gpus, running, problems }
 function problemLines({ problems, branch }: QueueState): readonly string[] {
   if (problems.length === 0) return [];
   return [
-    "",
     chalk.red(
       `${problems.length === 1 ? "1 problem" : `${problems.length} problems`} in experiments.json of ${branch}:`,
     ),
@@ -130,7 +144,7 @@ function outputs({ results }: Job): string {
   const size =
     results.outputs_bytes == null
       ? ""
-      : ` (${results.outputs_files ?? "?"} files, ${formatBytes(results.outputs_bytes)})`;
+      : ` (${results.outputs_files === 1 ? "1 file" : `${results.outputs_files ?? "?"} files`}, ${formatBytes(results.outputs_bytes)})`;
   return `${results.outputs}${results.host == null ? "" : ` on ${results.host}`}${size}`;
 }
 

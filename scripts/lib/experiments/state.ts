@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { entriesAt, fetchBranch, fetchRunners, fileAt, type Queue } from "./branch.ts";
-import { ENDED, type Experiment, type MatrixValue, queueText, RESULTS_FOLDER, type Status } from "./format.ts";
+import { fetchBranch, fetchRunners, fileAt, type Queue } from "./branch.ts";
+import { ENDED, type Experiment, type MatrixValue, QUEUE_FILE, RESULTS_FOLDER, type Status } from "./format.ts";
 import { childrenOf } from "./matrix.ts";
 import { type QueueProblem, readQueue } from "./validate.ts";
 
@@ -76,7 +76,7 @@ export async function readState(queue: Queue): Promise<QueueState> {
   const { git, branch } = queue;
   const commit = await fetchBranch(queue);
   const refs = await fetchRunners(queue);
-  const { experiments, problems } = readQueue(queueText(await entriesAt(git, commit)));
+  const { experiments, problems } = readQueue((await fileAt(git, commit, QUEUE_FILE)) ?? "[]");
   const known = experiments.flatMap(jobsOf);
   const claims = [...refs].filter(([ref]) => ref.startsWith("claims/")).map(([, at]) => `${at}:claim.json`);
   const runners = [...refs].filter(([ref]) => ref.startsWith("runners/")).map(([, at]) => `${at}:runner.json`);
@@ -136,6 +136,27 @@ function parsed<T>(schema: z.ZodType<T>, content: Buffer | undefined): T | undef
   } catch {
     return undefined;
   }
+}
+
+/** The last line of each job that runs, or that failed without saying why, as far as the server has it. */
+export function lastLines({ git }: Queue, { commit, jobs }: QueueState): ReadonlyMap<string, string> {
+  const logs = new Map<string, string>();
+  for (const { name, claim, status, message } of jobs) {
+    if (claim !== undefined) logs.set(name, `${claim.commit}:execution.log`);
+    else if (status === "failed" && message === undefined)
+      logs.set(name, `${commit}:${RESULTS_FOLDER}/${name}/execution.log`);
+  }
+  const blobs = git.blobs([...logs.values()]);
+  return new Map([...logs].map(([name, log]) => [name, lastLine(blobs.get(log)?.toString("utf8") ?? "")]));
+}
+
+function lastLine(log: string): string {
+  const line =
+    log
+      .trimEnd()
+      .split(/[\r\n]/)
+      .at(-1) ?? "";
+  return line.slice(0, 80);
 }
 
 /** The end of a job's log as it is known on the server: of the claim while it runs, of the results afterwards. */

@@ -27,8 +27,19 @@ export function typedExperiment(name: string, options: Parsed): Readonly<Record<
     gpus: whole("gpus", options.text("gpus"), problems),
     retries: whole("retries", options.text("retries"), problems),
   };
+  const typed = Object.fromEntries(Object.entries(experiment).filter(([, value]) => value !== undefined));
+  problems.push(
+    ...readQueue(queueText([typed]))
+      .problems.filter(isOwn)
+      .map(withoutLine),
+  );
   if (problems.length > 0) throw new UserError(problems, EXIT.settings, "command line");
-  return Object.fromEntries(Object.entries(experiment).filter(([, value]) => value !== undefined));
+  return typed;
+}
+
+/** What an experiment needs may be on the branch already; it is looked for there. */
+function isOwn({ code }: QueueProblem): boolean {
+  return code !== "needs-unknown";
 }
 
 /** `lr=1e-4,2e-4`: numbers, true and false as such, anything else as text. */
@@ -83,13 +94,12 @@ export function experimentsOfFile(text: string, file: string): readonly Readonly
   const single = readQueue(text).problems.some(({ code }) => code === "list");
   // Its lines stay what they are in the file.
   const { entries, problems } = readQueue(single ? `[${text}]` : text);
-  // What one of them needs may be on the branch already; it is looked for there.
-  const own = problems.filter(({ code }) => code !== "needs-unknown");
+  const own = problems.filter(isOwn);
   if (own.length > 0)
     throw new UserError(
       own.map((problem) => toProblem(problem, file)),
       EXIT.settings,
-      file,
+      `file ${file}`,
     );
   return entries.filter(isRecord);
 }

@@ -60,9 +60,14 @@ export function requireQueue(text: string, file = QUEUE_FILE): readonly Experime
     throw new UserError(
       problems.map((problem) => toProblem(problem, file)),
       EXIT.settings,
-      file,
+      `file ${file}`,
     );
   return experiments;
+}
+
+/** What is wrong with the file as a whole, so that none of its experiments can be told; undefined where they can. */
+export function fileProblem(problems: readonly QueueProblem[]): QueueProblem | undefined {
+  return problems.find(({ index }) => index === undefined);
 }
 
 export function toProblem({ line, path, experiment, value, reason, remedy }: QueueProblem, file: string): Problem {
@@ -108,23 +113,23 @@ function jsonOf(text: string): unknown {
 }
 
 function noJson(text: string, error: ParseError | undefined): Finding & { readonly line: number } {
-  const words =
+  const at = error?.offset ?? text.length;
+  // After a comma too many the mistake is the comma and not what comes next.
+  const before = text.slice(0, at).trimEnd();
+  const closing = text[at] ?? "";
+  const commaTooMany = before.endsWith(",") && /[\]}]/.test(closing);
+  const said =
     error === undefined
       ? ""
       : `: ${printParseErrorCode(error.error)
           .replaceAll(/(?<!^)([A-Z])/g, " $1")
           .toLowerCase()}`;
-  // After a comma too many the mistake is the comma and not what comes next.
-  const before = text.slice(0, error?.offset ?? text.length).trimEnd();
   return {
     code: "syntax",
     path: [],
     value: undefined,
-    line:
-      before.endsWith(",") && /[\]}]/.test(text[error?.offset ?? 0] ?? "")
-        ? lineAt(text, before.length)
-        : lineAt(text, error?.offset ?? text.length),
-    reason: `is no JSON${words}`,
+    line: lineAt(text, commaTooMany ? before.length : at),
+    reason: `is no JSON${commaTooMany ? `: there is a comma too many before ${closing}` : said}`,
     remedy: "mend the JSON at this line: commas between entries and none after the last, double quotes, no comments",
   };
 }

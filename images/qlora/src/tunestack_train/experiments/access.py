@@ -19,6 +19,8 @@ case "$1" in
   *) printf '%s\\n' "$TUNESTACK_GIT_TOKEN" ;;
 esac
 """
+_TRIED_AGAIN: Final = "check network and address; a runner that goes on tries again by itself"
+_NO_KEY: Final = "accepts none of this user's SSH keys, and no other is given"
 _HIDDEN: Final = (_TOKEN_VARIABLE, _KEY_VARIABLE, "GIT_ASKPASS", "GIT_SSH_COMMAND", "TUNESTACK_WEBHOOK_URL")
 
 
@@ -33,7 +35,7 @@ class AccessError(TunestackError):
 
     @classmethod
     def unanswered(cls, access: "Access", seconds: float) -> Self:
-        return cls(f"{access.shown} gave no answer within {seconds:g} s", "nothing: it is tried again", lasting=False)
+        return cls(f"{access.shown} gave no answer within {seconds:g} s", _TRIED_AGAIN, lasting=False)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ class Access:
     def token(self) -> str | None:
         """The HTTPS token: file git-token, else the environment."""
         return self._secret("git-token", _TOKEN_VARIABLE)
+
+    def has_key(self) -> bool:
+        """Whether an SSH key is given. Without one ssh tries what the user has."""
+        return self._key_file() is not None
 
     def all_secrets(self) -> list[str]:
         """What must never be seen in a log."""
@@ -149,9 +155,16 @@ def no_terminal(environment: Mapping[str, str]) -> dict[str, str]:
 # Each: what git or the server says, what is wrong, what to do, and whether only a person can mend it.
 _REASONS: Final[tuple[tuple[str, str, str, bool], ...]] = (
     (
-        r"host key verification failed|no .*host key is known|REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "the SSH host key of {host} is not known, or is another one than before",
-        "compare its fingerprint with what the server publishes, then give the line of `ssh-keyscan {host}` as secret "
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "the SSH host key of {host} is another one than the known one: somebody may be in between",
+        "ask whoever runs the server; if the new key is right, put the line of `ssh-keyscan {scan}` into secret "
+        "git-known-hosts (or ~/.ssh/known_hosts) in place of the old one",
+        True,
+    ),
+    (
+        r"host key verification failed|no .*host key is known",
+        "the SSH host key of {host} is not known",
+        "compare its fingerprint with what the server publishes, then give the line of `ssh-keyscan {scan}` as secret "
         "git-known-hosts (or in ~/.ssh/known_hosts)",
         True,
     ),
@@ -169,7 +182,7 @@ _REASONS: Final[tuple[tuple[str, str, str, bool], ...]] = (
     ),
     (
         r"permission denied \(|publickey",
-        "{host} does not accept the SSH key",
+        "{host} {key}",
         "add its public key to the repository as a deploy key with write access; git-ssh-key holds the private one",
         True,
     ),
@@ -194,7 +207,7 @@ _REASONS: Final[tuple[tuple[str, str, str, bool], ...]] = (
     (
         r"authentication failed|could not read (?:username|password)|returned error: 401|invalid username or"
         r"|terminal prompts disabled|http basic: access denied",
-        "{host} does not accept the token, or wants one and there is none",
+        "{host} {token}",
         "give a token that is valid and has not expired, with write access, as secret git-token or in the environment "
         "as GIT_TOKEN",
         True,
@@ -224,7 +237,7 @@ _REASONS: Final[tuple[tuple[str, str, str, bool], ...]] = (
         r"|failed to connect|couldn't connect|network is unreachable|no route|operation timed out|early eof|hung up"
         r"|unexpected disconnect|returned error: 5\d\d|timed out|low.speed|rpc failed|http/2|broken pipe",
         "{host} cannot be reached: {line}",
-        "nothing, if the network comes back: it is tried again",
+        _TRIED_AGAIN,
         False,
     ),
     (
@@ -243,7 +256,10 @@ def explain(said: str, access: Access, what: str) -> AccessError:
     words = {
         "host": _host(access.url),
         "url": access.shown,
+        "scan": _scan(access.url),
+        "key": "does not accept the SSH key" if access.has_key() else _NO_KEY,
         "what": what,
+        "token": "wants a token, and there is none" if access.token() is None else "does not accept the token",
         "line": re.sub(r"^(fatal|error): ", "", telling[0]) if telling else "it gave no reason",
     }
     for pattern, message, remedy, lasting in _REASONS:
@@ -251,6 +267,12 @@ def explain(said: str, access: Access, what: str) -> AccessError:
             return AccessError(message.format(**words), remedy.format(**words), lasting=lasting)
     shown = "; ".join(telling[:3]) or "it gave no reason"
     return AccessError(f"git {what} at {words['host']} failed: {shown}", "see what git says there", lasting=False)
+
+
+def _scan(url: str) -> str:
+    """The server as ssh-keyscan takes it."""
+    port = None if "://" not in url else urlsplit(url).port
+    return _host(url) if port is None else f"-p {port} {_host(url)}"
 
 
 def _host(url: str) -> str:

@@ -118,7 +118,8 @@ class Board:
         if not self.problems:
             return None
         first, more = self.problems[0], len(self.problems) - 1
-        message = f"{FILE}:{first.line} {first.path} {first.reason}" + (f", and {more} more" if more else "")
+        place = f"{FILE}:{first.line} {first.path}".rstrip()
+        message = f"{place} {first.reason}" + (f", and {more} more" if more else "")
         problems: list[Json] = [dict(problem.as_dict()) for problem in self.problems[:20]]
         return Trouble(message, first.remedy, {"path": first.path, "line": first.line, "all": problems})
 

@@ -23,10 +23,14 @@ class Claims:
 
     def recover(self, refs: Refs) -> None:
         """Finds the claims that this runner wrote before it died: it holds the lock of its folder, so they are void."""
-        for name in refs.claims:
-            with contextlib.suppress(AccessError, GitError):
-                if self._content(name).get("instance") == self._instance:
-                    self._own[name] = refs.claims[name]
+        if not refs.claims:
+            return
+        with contextlib.suppress(AccessError, GitError):
+            self._git.fetch_claims()
+        for name, claim in refs.claims.items():
+            with contextlib.suppress(GitError):
+                if self._content(claim).get("instance") == self._instance:
+                    self._own[name] = claim
 
     def disown(self, claims: dict[str, str]) -> None:
         """Claims of this runner with nothing behind them, should they be on the server at all."""
@@ -54,13 +58,13 @@ class Claims:
         if claim is None:
             return self._lease
         if claim not in self._named:
-            seconds = self._content(name).get("lease_seconds")
+            seconds = self._content(self._git.fetch_claim(name)).get("lease_seconds")
             self._named[claim] = float(seconds) if isinstance(seconds, int | float) else self._lease
         return self._named[claim]
 
-    def _content(self, name: str) -> dict[str, Json]:
+    def _content(self, commit: str) -> dict[str, Json]:
         try:
-            content = read(self._git.read(self._git.fetch_claim(name), "claim.json") or "null")
+            content = read(self._git.read(commit, "claim.json") or "null")
         except ValueError:
             return {}
         return content if isinstance(content, dict) else {}

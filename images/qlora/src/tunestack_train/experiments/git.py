@@ -19,6 +19,7 @@ RUNNERS: Final = "refs/tunestack/runners/"
 _SEEN: Final = "refs/tunestack/seen"
 _MADE: Final = "refs/tunestack/made"
 _AUTHOR: Final = "tunestack experiment-runner <experiment-runner@tunestack.invalid>"
+_FETCH_OPTIONS: Final = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
 _LOCAL_SECONDS: Final = 300.0
 _NETWORK_SECONDS: Final = 600.0
 # Nobody else may take part: no hooks, no background repacking, no store for passwords.
@@ -136,9 +137,12 @@ class Git:
         """Fetches a claim and returns its commit."""
         return self._fetch(f"{CLAIMS}{name}", f"{_SEEN}/claims/{name}").commit
 
+    def fetch_claims(self) -> None:
+        """Fetches all claims, in one request, so that they can be read by their commits."""
+        self._remote("fetch", *_FETCH_OPTIONS, self._access.url, f"+{CLAIMS}*:{_SEEN}/claims/*")
+
     def _fetch(self, ref: str, to: str) -> "Fetched":
-        options = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
-        said = self._remote("fetch", *options, self._access.url, f"+{ref}:{to}")[1]
+        said = self._remote("fetch", *_FETCH_OPTIONS, self._access.url, f"+{ref}:{to}")[1]
         commit = self._objects.read(to)
         if commit is None:
             raise GitError(f"git fetch: {ref} was fetched and is not there")

@@ -103,6 +103,8 @@ class Held:
             return "running"
         ending, message = self.execution.ending, self.change.attempt.get("message")
         retried = ", to be tried again" if self.change.status == "pending" and ending.status else ""
+        if message is None and ending.status == "failed":
+            message = f"exit code {ending.exit_code}"
         because = f" ({message})" if message else ""
         return f"{ending.status or 'given back'}{retried}{because} after {ending.seconds:.0f} s"
 

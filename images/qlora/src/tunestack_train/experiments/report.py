@@ -12,6 +12,11 @@ from tunestack_train.experiments.positions import Json
 from tunestack_train.experiments.results import now, write_atomically
 
 STATUS: Final = "status.json"
+SOLVED: Final = {
+    "access": "the git server answers again",
+    "branch-missing": "the branch is there again",
+    "file": "experiments.json is in order again",
+}
 _RENEWED_SECONDS: Final = 900.0
 
 

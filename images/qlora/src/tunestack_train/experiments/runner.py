@@ -1,7 +1,6 @@
 """The runner: looks at the branch, claims, runs, and pushes what became of it. See docs/experiment-queue.md."""
 
 import contextlib
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -19,8 +18,9 @@ from tunestack_train.experiments.held import Held, Runner
 from tunestack_train.experiments.plan import Start, View
 from tunestack_train.experiments.positions import Json
 from tunestack_train.experiments.pushes import Push
-from tunestack_train.experiments.report import Report
+from tunestack_train.experiments.report import SOLVED, Report
 from tunestack_train.experiments.results import now
+from tunestack_train.experiments.room import lack_of_room
 from tunestack_train.experiments.settings import Settings
 from tunestack_train.experiments.turns import Turns, jittered
 
@@ -102,6 +102,8 @@ class Service:
             self._push_what_is_due()
             self._renew()
         except AccessError as error:
+            if error.lasting and self._settings.once and not self._held:
+                raise
             self._fail(error)
         except (GitError, OSError) as error:
             self._fail(AccessError(str(error), "make room, or see what git says", lasting=False), "disk-full")
@@ -117,7 +119,7 @@ class Service:
 
     def _solved(self, code: str) -> None:
         if self._report.solved(code):
-            self._say({"access": "the git server answers again"}.get(code, f"solved: {code}"))
+            self._say(SOLVED[code])
 
     def _pause(self) -> float:
         due = [self._look_at]
@@ -153,7 +155,7 @@ class Service:
         fetched = self._git.fetch_branch()
         before, commit = self._last_commit, fetched.commit
         if fetched.forced and before is not None:
-            remedy = "nothing: running experiments go on, and their results are added to what is there now"
+            remedy = "nothing has to be done: what runs goes on, and its results are added to what is there now"
             message = f"the branch was force-pushed: {before[:12]} is no longer part of it"
             self._tell("branch-forced", message, remedy, commit=commit)
         elif before != commit:
@@ -219,7 +221,9 @@ class Service:
                 continue
             if execution.ending is None:
                 if item is not None and item.status == "cancelled" and execution.stopped_for is None:
-                    self._say(f"{held.item.name}: cancelled")
+                    self._say(f"{held.item.name}: is being ended, since it was cancelled")
+                    # Its end is a change of what that person wrote.
+                    held.item = item
                     execution.stop("cancelled")
                 continue
             failure = held.conclude()
@@ -294,14 +298,12 @@ class Service:
         return name not in self._held and self._claims.void(name)
 
     def _has_room(self) -> bool:
-        for folder in (self._settings.outputs, self._settings.state):
-            free = shutil.disk_usage(folder).free
-            if free < self._settings.least_free_bytes:
-                message = f"{folder} has {free >> 20} MiB left; nothing new is started"
-                self._tell("disk-full", message, f"make room: {self._settings.least_free_bytes >> 20} MiB are wanted")
-                return False
-        self._report.solved("disk-full")
-        return True
+        lack = lack_of_room((self._settings.outputs, self._settings.state), self._settings.least_free_bytes)
+        if lack is None:
+            self._report.solved("disk-full")
+        else:
+            self._tell("disk-full", *lack)
+        return lack is None
 
     def _do(self, push: Push) -> None:
         """One push for all of it, then what follows from it. Raises StaleError when something else came first."""
