@@ -291,6 +291,24 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
     assert large < 8e6
 
 
+def test_a_file_that_cannot_be_read_at_all_is_refused_before_it_is_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunestack_train.data.load.hash_files", lambda *_: pytest.fail("hashed"))
+    huge = tmp_path / "a.jsonl"
+    with huge.open("wb") as content:
+        content.truncate(1 << 40)
+    with pytest.raises(DataError) as refused:
+        load(str(huge), "auto")
+    assert refused.value.message == (
+        f"{huge} cannot be read:\n  a.jsonl:1: is longer than 64 MiB; are there no line breaks between the rows?"
+    )
+    assert "bad_rows=drop leaves out single rows alone" in refused.value.remedy
+    file(tmp_path, "b.csv", "text\nfirst\n")
+    with pytest.raises(DataError, match=f"1 file of {tmp_path} cannot be read:\n  a.jsonl:1: is longer"):
+        load(str(tmp_path), "auto")
+
+
 def test_bad_rows_are_left_out_where_that_is_wanted(tmp_path: Path) -> None:
     source = file(tmp_path, "a.jsonl", '{"text": "x"}\n{"text": 7}\n{"txt": "y"}\nnonsense\n{"text": "z"}\n')
     data = load(str(source), "auto", drop_bad_rows=True)

@@ -91,11 +91,11 @@ def test_samples_tokens_and_what_is_left_out(tmp_path: Path, capsys: pytest.Capt
         file.write('{"prompt": "Why?"}\n')
     out = shown(capsys, source, "--set=bad_rows=drop", "--set=max_length=40")
     assert "data: 10 rows of prompt_completion in a.jsonl" in out
-    assert "left out: 1 rows that cannot be used\n    a.jsonl:11: has no completion; it has prompt" in out
+    assert "left out: 1 row that cannot be used\n    a.jsonl:11: has no completion; it has prompt" in out
     assert f"a.jsonl:1  {OPEN}" not in out
     assert f"<bos>Why?{OPEN} Because.<eos>{CLOSE}" in out
     assert "cut at max_length = 40: 1 examples" in out
-    assert "left out: 1 examples without anything to learn\n    a.jsonl:9: nothing to learn is left" in out
+    assert "left out: 1 example without anything to learn\n    a.jsonl:9: nothing to learn is left" in out
 
 
 def test_the_report_for_machines_says_the_same(capsys: pytest.CaptureFixture[str], workplace: Workplace) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from test_loss import VOCABULARY, tiny
 from tunestack_train import rehearsal
+from tunestack_train.adapter import keep_in_float32
 from tunestack_train.batches import Collator
 from tunestack_train.data.examples import Example, Text
 from tunestack_train.data.tokens import IGNORED
@@ -102,3 +104,20 @@ def test_an_evaluation_takes_the_mean_of_its_tokens_and_can_give_logits(tmp_path
     expected = torch.nn.functional.cross_entropy(scores, batch["labels"][:, 1:].flatten(), ignore_index=IGNORED)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert "token_counts" in batch, "the caller's batch is left as it was"
+
+
+def test_an_adapter_is_kept_in_float32_and_computed_in_bf16() -> None:
+    model = get_peft_model(tiny("gemma2").to(torch.bfloat16), LoraConfig(target_modules="all-linear", lora_dropout=0.5))
+    keep_in_float32(model)
+    seen: set[torch.dtype] = set()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(input_ids=torch.arange(8).unsqueeze(0)).logits.float().square().mean().backward()
+    assert seen == {torch.bfloat16}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert trained
+    for parameter in trained:
+        assert parameter.grad is not None
+        assert (parameter.dtype, parameter.grad.dtype) == (torch.float32, torch.float32)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 
+from tunestack_train.adapter import keep_in_float32, lora_config
 from tunestack_train.batches import Collator, describe_course, training_rows
 from tunestack_train.checkpoint_writer import CheckpointWriter
 from tunestack_train.device import Device
@@ -86,7 +86,7 @@ class RunTrainer(LearningTrainer):
             data_collator=Collator(int(tokenizer.pad_token_id or 0), flatten=flatten),
             train_dataset=rows,
             processing_class=tokenizer,
-            peft_config=_lora(config),
+            peft_config=lora_config(config),
         )
         self.course = describe_course(rows, split.training, config, self.accelerator.num_processes)
         self.remove_callback(PrinterCallback)
@@ -94,10 +94,7 @@ class RunTrainer(LearningTrainer):
         self.add_callback(_Remember(self))
         if split.held_out is not None:
             self.add_callback(EvaluateAtCheckpoints(config.eval_steps))
-        # SFTTrainer makes them bf16, but a checkpoint is loaded as float32: a resumed run would drift.
-        for parameter in self.accelerator.unwrap_model(self.model).parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.to(torch.float32)
+        keep_in_float32(self.accelerator.unwrap_model(self.model))
 
     def _place(self, model: torch.nn.Module, base: Any) -> None:
         if self._config.distributed == FSDP:
@@ -238,18 +235,6 @@ class _Remember(TrainerCallback):
     ) -> None:
         if state.global_step != self._epoch_began_at:
             self._trainer.remember_before_step()
-
-
-def _lora(config: RunConfig) -> LoraConfig:
-    modules = config.lora_target_modules
-    return LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=modules if modules == "all-linear" else modules.split(","),
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
 
 
 class _LeftInPlace(SFTConfig):

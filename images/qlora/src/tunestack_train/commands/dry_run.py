@@ -98,7 +98,7 @@ def _sections(inspected: Inspected, *, colour: bool) -> Iterator[Section]:
 def _data_section(data: TrainingData) -> Section:
     title = f"data: {data.rows:,} rows of {data.data_format} in {', '.join(data.files)} (sha256 {data.sha256[:12]})"
     value = {**data.summary(), "dropped_rows": data.dropped.as_dict()["first"]}
-    return Section("data", title, _dropped_lines(data.dropped, "rows that cannot be used"), value)
+    return Section("data", title, _dropped_lines(data.dropped, "row", "that cannot be used"), value)
 
 
 def _samples_section(inspected: Inspected, *, colour: bool) -> Section:
@@ -117,7 +117,7 @@ def _tokens_section(inspected: Inspected) -> Section:
     lines = (
         f"  in each: {lengths.least} least, {lengths.median} median, {lengths.p95} p95, {lengths.most} most",
         f"  cut at max_length = {inspected.resolved.config.max_length}: {counts.cut:,} examples",
-        *_dropped_lines(dropped, "examples without anything to learn"),
+        *_dropped_lines(dropped, "example", "without anything to learn"),
     )
     share = counts.learnt / counts.tokens
     title = f"tokens: {counts.tokens:,} in {counts.examples:,} examples, {counts.learnt:,} of them learnt ({share:.0%})"
@@ -138,12 +138,13 @@ def _memory_section(inspected: Inspected) -> Section:
     return Section("memory", report.title(found), report.lines(found, less), report.as_dict(found, less))
 
 
-def _dropped_lines(dropped: Dropped, what: str) -> tuple[str, ...]:
+def _dropped_lines(dropped: Dropped, one: str, why: str) -> tuple[str, ...]:
     if not dropped.count:
         return ()
     shown = tuple(f"    {row}" for row in dropped.first[:_DROPPED_SHOWN])
     more = (f"    and {dropped.count - len(shown):,} more",) if dropped.count > len(shown) else ()
-    return (f"  left out: {dropped.count:,} {what}", *shown, *more)
+    what = one if dropped.count == 1 else f"{one}s"
+    return (f"  left out: {dropped.count:,} {what} {why}", *shown, *more)
 
 
 def _inspect(resolved: Resolved) -> Inspected:

@@ -84,7 +84,6 @@ def load(
     path = Path(source)
     files = find_files(path)
     names = tuple(file.name if path.is_file() else file.relative_to(path).as_posix() for file in files)
-    sha256 = hash_files(path, files)
 
     def read() -> Iterator[Row | BadRow]:
         return chain.from_iterable(read_rows(file) for file in files)
@@ -92,6 +91,9 @@ def load(
     def check() -> tuple[str, int, Dropped]:
         return _check(source, read(), data_format, drop_bad_rows=drop_bad_rows)
 
+    if any(_ends_at_once(file) for file in files):
+        check()  # which says so; hashing comes after it, since that takes minutes where such a file is huge
+    sha256 = hash_files(path, files)
     if cache is None:
         chosen, rows, dropped = check()
     else:
@@ -138,13 +140,19 @@ def _check(
             broken_off, bad = broken_off.and_also(example), bad.and_also(example)
         else:
             bad = bad.and_also(example)
+    if broken_off.count and (drop_bad_rows or broken_off.count == bad.count):
+        raise _unreadable(source, broken_off)
     if bad.count and not drop_bad_rows:
         raise _broken(source, bad, chosen)
-    if broken_off.count:
-        raise _broken(source, broken_off, chosen)
     if chosen is None or not count:
         raise DataError(f"{source} holds no rows{' that can be used' if bad.count else ''}", "give at least one row")
     return chosen, count, bad
+
+
+def _ends_at_once(file: Path) -> bool:
+    """Whether not even the first row of a file can be read."""
+    first = next(read_rows(file), None)
+    return isinstance(first, BadRow) and first.ends_file
 
 
 def _usable(rows: Iterable[Row | BadRow], data_format: str) -> Iterator[Example | BadRow]:
@@ -182,14 +190,26 @@ def _unrecognised(row: Row) -> DataError:
     )
 
 
+def _unreadable(source: str, broken_off: Dropped) -> DataError:
+    files = "1 file" if broken_off.count == 1 else f"{broken_off.count} files"
+    what = source if Path(source).is_file() else f"{files} of {source}"
+    return DataError(
+        "\n".join([f"{what} cannot be read:", *_shown(broken_off)]),
+        "mend, replace or remove what is named above; bad_rows=drop leaves out single rows alone, and of such a file "
+        "nobody knows how many are lost",
+    )
+
+
+def _shown(bad: Dropped) -> list[str]:
+    more = [f"  and {bad.count - len(bad.first)} more"] if bad.count > len(bad.first) else []
+    return [*(f"  {row}" for row in bad.first), *more]
+
+
 def _broken(source: str, bad: Dropped, data_format: str | None) -> DataError:
-    shown = [f"  {row}" for row in bad.first]
-    if bad.count > len(bad.first):
-        shown.append(f"  and {bad.count - len(bad.first)} more")
     count = "1 row" if bad.count == 1 else f"{bad.count} rows"
     read_as = "" if data_format is None else f", read as {data_format}"
     return DataError(
-        "\n".join([f"{count} of {source} cannot be used{read_as}:", *shown]),
+        "\n".join([f"{count} of {source} cannot be used{read_as}:", *_shown(bad)]),
         "mend or remove what is named above, or leave single bad rows out by --set bad_rows=drop; --dry-run checks the "
         "data without training",
     )

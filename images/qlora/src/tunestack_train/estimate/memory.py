@@ -5,7 +5,7 @@ source, and compared in the tests with what real models keep: weights, adapter, 
 backward pass, and the highest number of bytes alive in a step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
@@ -23,6 +23,11 @@ _TABLES: Final = (16 + 256) * _FLOAT32 + _FLOAT32
 # Its 8-bit optimisers: a float32 for 256 values of each state; tensors of fewer than 4096 stay in 32 bits.
 _OPTIMISER_BLOCK: Final = 256
 _SMALLEST_IN_8_BIT: Final = 4096
+# Modules that are given the same tensor, by a name for it.
+_SAME_INPUT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "attention"),
+    **dict.fromkeys(("gate_proj", "up_proj"), "mlp"),
+}
 _GIB: Final = 1 << 30
 
 
@@ -148,11 +153,18 @@ def saved_by_layer(work: Workload) -> int:
 
 def _saved_by_adapter(work: Workload) -> int:
     rank, tokens, width = work.config.lora_r, work.tokens, work.width
-    # CUDA's kernel keeps a mask of bytes; a CPU keeps it in the adapter's own format.
-    mask = 0 if work.config.lora_dropout == 0 else 1 if work.kind == "cuda" else _FLOAT32
-    per_token = sum(item.inputs * (width + mask) + rank * width for item in work.adapted)
+    # CUDA's kernel keeps a mask of bytes; a CPU keeps it in the format of what is masked.
+    mask = 0 if work.config.lora_dropout == 0 else 1 if work.kind == "cuda" else width
+    per_token = _inputs_kept(work) * (width + mask) + rank * width * len(work.adapted)
     casts = 0 if width == _FLOAT32 else sum(work.adapter_tensors) * width
     return tokens * per_token + casts
+
+
+def _inputs_kept(work: Workload) -> int:
+    """Numbers of a token that LoRA's first matrices keep for their gradients: of what none has masked, one copy."""
+    if work.config.lora_dropout:
+        return sum(item.inputs for item in work.adapted)
+    return sum({_SAME_INPUT.get(item.name, item.name): item.inputs for item in work.adapted}.values())
 
 
 def _saved_by_attention(work: Workload) -> int:
@@ -206,9 +218,8 @@ def _within_layer(work: Workload) -> int:
     shape, tokens, width = work.architecture, work.tokens, work.width
     again = saved_by_layer(work) if work.config.gradient_checkpointing else 0
     widest = max(item.weights for item in shape.linears) * width if work.config.load_in_4bit else 0
-    # The adapter's input is cast to float32 and then masked; when attention is computed backwards the MLP is done with.
-    casts = _FLOAT32 if width == _FLOAT32 else 2 * _FLOAT32
-    product = tokens * (shape.intermediate * width + casts * max((item.inputs for item in work.adapted), default=0))
+    # The adapter's input is masked; when attention is computed backwards the MLP is done with.
+    product = tokens * width * (shape.intermediate + max((item.inputs for item in work.adapted), default=0))
     scores = _scores(work) * (2 * _FLOAT32 + width) if work.attention == "eager" else 0
     scores -= 3 * tokens * shape.intermediate * width
     return again + widest + max(product, scores) + 2 * tokens * shape.hidden * _FLOAT32

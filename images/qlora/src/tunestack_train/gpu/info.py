@@ -75,7 +75,8 @@ def get_device_info(device: torch.device | str | int | None = None) -> GPUInfo:
         name, total = "Apple GPU", torch.mps.recommended_max_memory()
         free = max(0, total - torch.mps.driver_allocated_memory())
     else:
-        name = f"CPU, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        name = f"CPU, {threads} thread{'' if threads == 1 else 's'}"
         total, free = host.memory()
     return GPUInfo(
         device_type=kind,
