@@ -78,13 +78,13 @@ export default {
     {
       name: "scripts-read-outputs",
       comment:
-        "of a stack the scripts read settings, plan, outputs and what things are called, and look at its engine; they register nothing",
+        "of a stack the scripts read settings, plan, outputs and what things are called, and look at its engine or cluster; they register nothing",
       severity: "error",
       from: { path: "^scripts/" },
       to: {
         path: "^(stacks/|k8s/|index\\.ts$)",
         pathNot:
-          "^stacks/(settings/|plan/|outputs\\.ts$|targets/docker/(engine|render)\\.ts$|targets/[^/]+/(names|paths)\\.ts$)",
+          "^(stacks/(settings/|plan/|outputs\\.ts$|targets/docker/(engine|render)\\.ts$|targets/[^/]+/(names|paths|layout)\\.ts$)|k8s/(?!stack\\.ts$))",
       },
     },
     {

@@ -34,6 +34,7 @@ export interface EnginePlace {
 
 /** The containers on a Docker engine: of this machine, of another one, or of a VM at the end of a tunnel. */
 export class Containers implements Workloads {
+  readonly lookMs = 1000;
   readonly client: Docker;
   readonly #place: EnginePlace;
 

@@ -43,10 +43,17 @@ export function usageError(problem: Problem): UserError {
   return new UserError([problem], EXIT.settings, "command line");
 }
 
+const closing: (() => Promise<void>)[] = [];
+
+/** Has something done when the command ends, well or not: what it made for itself elsewhere is taken away. */
+export function atEnd(close: () => Promise<void>): void {
+  closing.push(close);
+}
+
 /** Runs a command's body; explains what a person can mend, and leaves with the code of its cause. */
 export async function runCommand(body: () => Promise<void>): Promise<never> {
   try {
-    await body();
+    await body().finally(() => Promise.allSettled(closing.map((close) => close())));
     process.exit(process.exitCode ?? 0);
   } catch (error) {
     if (error instanceof UserError) {

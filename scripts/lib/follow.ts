@@ -5,7 +5,6 @@ import { progressLine, type RunStatus, readRunStatus } from "./run-status.ts";
 import type { Report } from "./steps.ts";
 import type { Workloads } from "./workloads.ts";
 
-const POLL_MS = 1000;
 const FINAL = new Set<RunStatus["state"]>(["completed", "stopped", "failed"]);
 
 /**
@@ -16,17 +15,23 @@ const FINAL = new Set<RunStatus["state"]>(["completed", "stopped", "failed"]);
 export async function followRun(workloads: Workloads, run: RunOutput, report: Report): Promise<RunStatus> {
   for (;;) {
     const state = await workloads.state(run.container);
+    if (state.running && !state.reachable) {
+      report(state.waitsFor ?? state.health);
+      await sleep(workloads.lookMs);
+      continue;
+    }
     const status = await readRunStatus(workloads, run.container, run.name);
     // What stands there from before this start says nothing of it.
     const current =
       status !== undefined && (state.startedAt === undefined || status.updated_at >= state.startedAt.slice(0, 19));
-    if (status !== undefined && current) report(progressLine(status));
+    if (status !== undefined && current) report(progressLine(status, state.machine));
+    else if (state.machine !== undefined) report(`starts on ${state.machine}`);
     if (status?.state === "failed" && current) throw failed(run, status);
     if (!state.running) {
       if (status !== undefined && FINAL.has(status.state) && state.exists) return status;
       throw await endedWithout(workloads, run, state.exitCode);
     }
-    await sleep(POLL_MS);
+    await sleep(workloads.lookMs);
   }
 }
 

@@ -1,6 +1,5 @@
-import type { ClusterOutputs, StackOutputs } from "../../stacks/outputs.ts";
+import type { StackOutputs } from "../../stacks/outputs.ts";
 import { Containers } from "./containers.ts";
-import { EXIT, UserError } from "./errors.ts";
 import { awaitPlan } from "./gcloud/vm.ts";
 import { openVm } from "./gcloud/vm-workloads.ts";
 import { step } from "./steps.ts";
@@ -18,8 +17,11 @@ export async function openWorkloads(outputs: StackOutputs): Promise<Workloads> {
     case "gcp-vm":
       return await openVm(outputs);
     case "kubernetes":
-    case "gke":
-      throw inCluster(outputs);
+    case "gke": {
+      // The client of Kubernetes takes a second to load.
+      const { openCluster } = await import("./cluster/open.ts");
+      return await openCluster(outputs);
+    }
   }
 }
 
@@ -33,20 +35,4 @@ export async function settle(outputs: StackOutputs): Promise<void> {
     case "gcp-vm":
       await step("VM", async (report) => ({ said: await awaitPlan(outputs, report), value: undefined }));
   }
-}
-
-function inCluster({ stack, cluster }: ClusterOutputs): UserError {
-  const context = cluster.context === undefined ? "" : ` --context ${cluster.context}`;
-  return new UserError(
-    [
-      {
-        path: `stack ${stack}`,
-        value: cluster.namespace,
-        reason: "is in a Kubernetes cluster, which has no engine that this command could ask",
-        remedy: `look there: kubectl${context} --namespace ${cluster.namespace} get jobsets,pods`,
-      },
-    ],
-    EXIT.stack,
-    "stack",
-  );
 }

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { chalk } from "zx";
 import type { GcpVmOutputs, ServiceOutput, StackOutputs } from "../../stacks/outputs.ts";
 import { formatBytes, formatDuration } from "../../stacks/settings/units.ts";
+import { UserError } from "./errors.ts";
 import { costText, type RunCost, runCost } from "./gcloud/run-cost.ts";
 import { readVmStatus } from "./gcloud/vm.ts";
 import { progressLine, type RunStatus, readRunStatus } from "./run-status.ts";
@@ -21,6 +22,8 @@ export interface Overview {
   readonly disk: { readonly freeBytes: number } | undefined;
   /** What is rented for it; undefined on machines of one's own. */
   readonly cost: RunCost | undefined;
+  /** Why the volumes could not be looked into; the rest is told without. */
+  readonly unread: string | undefined;
 }
 
 const deviceSampleSchema = z.object({
@@ -48,9 +51,13 @@ export async function readOverview(workloads: Workloads, outputs: StackOutputs):
     outputs.services.map(async (service) => ({ ...service, state: await workloads.state(service.container) })),
   );
   const { run } = outputs;
+  const there = services.filter(({ state }) => state.exists);
+  // Each of them sees the logs; on a cluster gpu-monitor sees those of its own node alone.
   const reader =
-    services.find(({ name, state }) => name === "gpu-monitor" && state.exists)?.container ?? run?.container;
-  const status = run === undefined ? undefined : await readRunStatus(workloads, run.container, run.name);
+    there.find(({ name }) => name === "training-backup")?.container ??
+    run?.container ??
+    there.find(({ name }) => name === "gpu-monitor")?.container;
+  const files = await readFiles(workloads, run, reader);
   return {
     stack: outputs.stack,
     services,
@@ -61,13 +68,35 @@ export async function readOverview(workloads: Workloads, outputs: StackOutputs):
         : {
             name: run.name,
             container: await workloads.state(run.container),
-            status,
+            status: files.status,
           },
     device: await readDevice(workloads, services),
-    backup: reader === undefined ? undefined : await readBackup(workloads, reader),
-    disk: await readDisk(workloads, services),
-    cost: outputs.target === "gcp-vm" ? await readCost(outputs, status) : undefined,
+    backup: files.backup,
+    disk: files.unread === undefined ? await readDisk(workloads, services) : undefined,
+    cost: outputs.target === "gcp-vm" ? await readCost(outputs, files.status) : undefined,
+    unread: files.unread,
   };
+}
+
+interface Files {
+  readonly status: RunStatus | undefined;
+  readonly backup: BackupStatus | undefined;
+  readonly unread: string | undefined;
+}
+
+/** What run and backups write down. Where no pod can be had to read it, what the cluster says is worth a screen, too. */
+async function readFiles(workloads: Workloads, run: StackOutputs["run"], reader: string | undefined): Promise<Files> {
+  try {
+    const status = run === undefined ? undefined : await readRunStatus(workloads, run.container, run.name);
+    return {
+      status,
+      backup: reader === undefined ? undefined : await readBackup(workloads, reader),
+      unread: undefined,
+    };
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    return { status: undefined, backup: undefined, unread: error.problems.map(({ reason }) => reason).join("; ") };
+  }
 }
 
 /** The newest line of the monitor's file. */
@@ -138,24 +167,37 @@ function colouredHealth(health: string): string {
 function runLines({ run }: Overview): readonly string[] {
   if (run === undefined) return ["run         none: the profile training is off"];
   const { status } = run;
-  if (status === undefined) return [`run         ${run.name}: ${run.container.health}`];
+  const { waitsFor, machine } = run.container;
+  const place = [
+    ...(waitsFor === undefined ? [] : [`            ${waitsFor}`]),
+    ...(machine === undefined ? [] : [`node        ${machine}`]),
+  ];
+  if (status === undefined) return [`run         ${run.name}: ${run.container.health}`, ...place];
   const fell = status.first_loss === null || status.loss === null ? "" : ` (first ${status.first_loss.toFixed(3)})`;
   const checkpoint = status.last_checkpoint;
   return [
-    `run         ${run.name}: ${run.container.running || status.state !== "training" ? status.state : run.container.health}`,
+    `run         ${run.name}: ${stateText(run.container, status)}`,
     `            ${progressLine(status)}${fell}`,
+    ...place,
     ...(checkpoint === null ? [] : [`checkpoint  ${checkpoint.path}, ${ago(checkpoint.saved_at)}`]),
     ...(status.adapter === null ? [] : [`adapter     ${status.adapter} (volume training_checkpoints)`]),
     ...(status.error === null ? [] : [chalk.red(`error       ${status.error.message}`)]),
   ];
 }
 
-function factLines({ device, backup, disk, cost }: Overview): readonly string[] {
+/** What a run wrote last holds while it works, and once it has ended; what waits anew has written it before. */
+function stateText(container: ContainerState, { state }: RunStatus): string {
+  if (container.waitsFor !== undefined) return container.health;
+  return container.running || state !== "training" ? state : container.health;
+}
+
+function factLines({ device, backup, disk, cost, unread }: Overview): readonly string[] {
   return [
     ...(device === undefined ? [] : [`device      ${deviceText(device)}`]),
     ...(backup === undefined ? [] : [`backup      ${backupText(backup)}`]),
     ...(disk === undefined ? [] : [`disk        ${formatBytes(disk.freeBytes)} free`]),
     ...(cost === undefined ? [] : [`cost        ${costText(cost)}`]),
+    ...(unread === undefined ? [] : [chalk.yellow(`volumes     not looked into: ${unread}`)]),
   ];
 }
 

@@ -44,8 +44,8 @@ export async function readRunStatus(
   return parsed.success ? parsed.data : undefined;
 }
 
-/** Step, loss, speed, time left and GPU memory in one line. */
-export function progressLine(status: RunStatus): string {
+/** Step, loss, speed, time left and GPU memory in one line, and the machine where there are several. */
+export function progressLine(status: RunStatus, machine?: string): string {
   const { step, max_steps, loss, eval_loss, tokens_per_second, eta_seconds, gpu_memory_bytes } = status;
   const parts = [
     max_steps === null ? status.state : `${bar(step / max_steps)} ${step}/${max_steps}`,
@@ -54,6 +54,7 @@ export function progressLine(status: RunStatus): string {
     tokens_per_second === null ? undefined : `${Math.round(tokens_per_second)} tokens/s`,
     status.state !== "training" || eta_seconds === null ? undefined : `${formatDuration(eta_seconds)} left`,
     gpu_memory_bytes === null ? undefined : `GPU ${formatBytes(gpu_memory_bytes)}`,
+    machine === undefined ? undefined : `on ${machine}`,
   ];
   return parts.filter((part) => part !== undefined).join("  ");
 }

@@ -90,14 +90,17 @@ export async function up(name: string): Promise<StackOutputs> {
 
 /** Starts the run's container where it stands still and is not done, and follows it. */
 export async function startAndFollow(workloads: Workloads, run: RunOutput): Promise<RunStatus> {
-  const before = await readRunStatus(workloads, run.container, run.name);
   const { running } = await workloads.state(run.container);
-  if (!running && before?.state !== "completed") await workloads.start(run.container);
+  if (!running && !(await isCompleted(workloads, run))) await workloads.start(run.container);
   const status = await step(`run ${run.name}`, async (report) => {
     const last = await followRun(workloads, run, report);
     return { said: finalText(last), value: last };
   });
   return status;
+}
+
+async function isCompleted(workloads: Workloads, run: RunOutput): Promise<boolean> {
+  return (await readRunStatus(workloads, run.container, run.name))?.state === "completed";
 }
 
 function finalText(status: RunStatus): string {

@@ -6,6 +6,8 @@ import type { StackInputs } from "../../stacks/settings/load.ts";
  * go by the names that the stack's outputs give them. `openWorkloads` gives the one of a stack.
  */
 export interface Workloads {
+  /** Time between two looks at a state, in milliseconds: each costs whoever is asked. */
+  readonly lookMs: number;
   readonly state: (container: string) => Promise<ContainerState>;
   /** A file's text, whether the container runs or not; undefined where there is none. */
   readonly readFile: (container: string, path: string) => Promise<string | undefined>;
@@ -44,6 +46,10 @@ export interface ContainerState {
   readonly restarts: number;
   /** What the last health check said. */
   readonly lastCheck: string | undefined;
+  /** What a run waits for before it works, for people. Example: `waits in the queue, position 2 of 3`. */
+  readonly waitsFor?: string | undefined;
+  /** The machine that it is on, where a stack has several. Example: `gpu-1 (NVIDIA-L4)`. */
+  readonly machine?: string | undefined;
 }
 
 /** What a program said until it ended. */
