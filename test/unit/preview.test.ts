@@ -123,6 +123,16 @@ describe("what a change means for what runs", () => {
     expect([level, text]).toEqual(["kills", "kills run mine, which is in progress; its step cannot be read"]);
   });
 
+  test.each([
+    ["create", undefined, "safe", "a new node pool"],
+    ["update", live, "interrupts", "changes the node pool: where a node is made anew, what runs on it is moved"],
+    ["replace", undefined, "interrupts", "ends the nodes of this node pool, and what runs on them"],
+    ["replace", live, "kills", "kills run mine at step 40 of 200, where it is on this node pool"],
+  ] as const)("%s of nodes", (operation, running, level, text) => {
+    const change = { ...container("create"), type: "gcp:container/nodePool:NodePool", operation };
+    expect(consequenceOf(change, running)).toEqual({ level, text });
+  });
+
   test("a type that nobody thought of is not called safe", () => {
     const change = { ...container("replace"), type: "gcp:sql/user:User" };
     expect(consequenceOf(change, undefined).level).toBe("unknown");

@@ -33,6 +33,10 @@ export function consequenceOf(change: PreviewedResource, live: LiveRun | undefin
         : { level: "interrupts", text: "every service loses its network and is restarted" };
     case "gcp:compute/instanceTemplate:InstanceTemplate":
       return safe("holds for the next machine; the one that runs stays as it is");
+    case "gcp:container/nodePool:NodePool":
+      return ofNodes(change, live, "node pool");
+    case "gcp:container/cluster:Cluster":
+      return ofNodes(change, live, "cluster");
     case "gcp:compute/instance:Instance":
     case "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager":
       return ofMachine(change, live);
@@ -107,6 +111,22 @@ function ofMachine({ operation }: PreviewedResource, live: LiveRun | undefined):
     case "replace":
       if (live !== undefined) return { level: "kills", text: killed(live) };
       return { level: "interrupts", text: "ends the machine, and what runs on it" };
+  }
+}
+
+/** Where a run is among nodes, nobody knows here: what takes nodes away may take its own. */
+function ofNodes({ operation }: PreviewedResource, live: LiveRun | undefined, what: string): Consequence {
+  switch (operation) {
+    case "create":
+      return safe(`a new ${what}`);
+    case "same":
+      return safe("nothing changes");
+    case "update":
+      return { level: "interrupts", text: `changes the ${what}: where a node is made anew, what runs on it is moved` };
+    case "delete":
+    case "replace":
+      if (live !== undefined) return { level: "kills", text: `${killed(live)}, where it is on this ${what}` };
+      return { level: "interrupts", text: `ends the nodes of this ${what}, and what runs on them` };
   }
 }
 
