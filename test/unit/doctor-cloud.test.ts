@@ -1,13 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type CloudFacts, cloudChecks } from "../../scripts/lib/doctor/cloud-checks.ts";
-import { readCloud } from "../../scripts/lib/doctor/read-cloud.ts";
+import { type CloudFacts, type CloudWanted, cloudChecks } from "../../scripts/lib/doctor/cloud-checks.ts";
+import { cloudWanted, readCloud } from "../../scripts/lib/doctor/read-cloud.ts";
 import { googleServices } from "../../stacks/settings/gcp.ts";
+import type { StackInputs } from "../../stacks/settings/load.ts";
 import { FakeGcloud } from "../lib/fake-gcloud.ts";
-import { gcpInputs } from "../lib/inputs.ts";
+import { gcpInputs, gkeInputs, kubernetesInputs } from "../lib/inputs.ts";
 
 const SERVICES = googleServices({ ...gcpInputs().settings.gcp, budget: undefined });
 const WELL: CloudFacts = {
   stack: "prod",
+  block: "gcp",
   project: "team-ml",
   region: "us-central1",
   zones: ["us-central1-a", "us-central1-b"],
@@ -29,6 +31,12 @@ const WELL: CloudFacts = {
     ["a2-highgpu-1g", ["us-central1-a"]],
   ]),
 };
+
+function wantedOf(inputs: StackInputs): CloudWanted {
+  const wanted = cloudWanted(inputs);
+  if (wanted === undefined) throw new Error("the stack wants nothing of Google Cloud");
+  return wanted;
+}
 
 const told = (changes: Partial<CloudFacts>) =>
   cloudChecks({ ...WELL, ...changes })
@@ -117,7 +125,7 @@ describe("what gcloud is asked", () => {
 
   test("is no more than what it can answer", async () => {
     fake.play({ answers: [{ when: "--version" }, { when: "auth list", stdout: "\n" }] });
-    expect(await readCloud(gcpInputs())).toMatchObject({ gcloud: true, account: undefined });
+    expect(await readCloud(wantedOf(gcpInputs()))).toMatchObject({ gcloud: true, account: undefined });
     expect(fake.calls).toHaveLength(2);
   });
 
@@ -135,12 +143,34 @@ describe("what gcloud is asked", () => {
         { when: "machine-types list", stdout: "g2-standard-8\tus-central1-a\ng2-standard-8\tus-central1-c\n" },
       ],
     });
-    const facts = await readCloud(gcpInputs());
+    const facts = await readCloud(wantedOf(gcpInputs()));
     expect(facts).toMatchObject({ account: "me@example.com", found: true, enabled, regional: WELL.regional });
     expect(JSON.stringify(facts)).not.toContain("a token");
     expect(cloudChecks(facts).find(({ name }) => name === "zones L4")?.said).toBe(
       "us-central1-a, us-central1-c; not in us-central1-b",
     );
     expect(cloudChecks(facts).every(({ status }) => status === "ok")).toBe(true);
+  });
+});
+
+describe("a cluster's stack", () => {
+  test("wants each kind of GPU of its pools once, and the services that clusters need", () => {
+    const pools = [
+      { gpu: "L4", provisioning: "standard" },
+      { gpu: "A100-40", provisioning: "spot" },
+      { gpu: "L4", provisioning: "spot" },
+      { gpu: "none" },
+    ];
+    const wanted = wantedOf(gkeInputs({ gke: { queue: { pools } } }));
+    expect(wanted).toMatchObject({ block: "gke", gpus: ["L4", "A100-40"], provisioning: "spot" });
+    expect(wanted.services).toEqual(expect.arrayContaining(["container", "file", "billingbudgets"]));
+    expect(cloudWanted(kubernetesInputs())).toBeUndefined();
+  });
+
+  test("is told to install the plugin by which its cluster is reached", () => {
+    const missing = ["cluster login", "fail", "gcloud components install gke-gcloud-auth-plugin"];
+    expect(told({ block: "gke", clusterPlugin: false })).toEqual([missing]);
+    expect(told({ block: "gke", clusterPlugin: true })).toEqual([]);
+    expect(told({ block: "gke", clusterPlugin: true, found: false })[0]?.[2]).toContain("tunestack:gke.project");
   });
 });

@@ -10,9 +10,11 @@ export interface Quota {
   readonly usage: number;
 }
 
-/** What is wanted of Google Cloud, and what gcloud told; what could not be asked is left out. */
-export interface CloudFacts {
+/** What a stack wants of Google Cloud. */
+export interface CloudWanted {
   readonly stack: string;
+  /** Block of the settings that names all this. */
+  readonly block: "gcp" | "gke";
   readonly project: string;
   readonly region: string;
   readonly zones: readonly string[];
@@ -20,7 +22,13 @@ export interface CloudFacts {
   readonly provisioning: "spot" | "standard";
   /** Services of Google's that the stack needs. Example: `compute`. */
   readonly services: readonly string[];
+}
+
+/** What is wanted of Google Cloud, and what gcloud told; what could not be asked is left out. */
+export interface CloudFacts extends CloudWanted {
   readonly gcloud: boolean;
+  /** gcloud's plugin by which Pulumi and kubectl log in to a cluster is there. */
+  readonly clusterPlugin?: boolean;
   /** Who is logged in. */
   readonly account?: string | undefined;
   /** Pulumi has a login of its own, Google's application default credentials. */
@@ -41,7 +49,11 @@ const ALL_REGIONS = "GPUS_ALL_REGIONS";
 export function cloudChecks(facts: CloudFacts): readonly Check[] {
   if (!facts.gcloud) return [fail("gcloud", "is not installed", INSTALL)];
   if (facts.account === undefined) return [fail("gcloud", "nobody is logged in", "gcloud auth login")];
-  const login = [ok("gcloud", `logged in as ${facts.account}`), applicationCheck(facts.applicationDefault === true)];
+  const login = [
+    ok("gcloud", `logged in as ${facts.account}`),
+    applicationCheck(facts.applicationDefault === true),
+    ...(facts.block === "gke" ? [pluginCheck(facts.clusterPlugin === true)] : []),
+  ];
   if (facts.found !== true) return [...login, projectMissing(facts)];
   return [
     ...login,
@@ -59,11 +71,18 @@ function applicationCheck(there: boolean): Check {
     : fail("Pulumi's login", "there are no application default credentials", "gcloud auth application-default login");
 }
 
-function projectMissing({ project, stack }: CloudFacts): Check {
+function pluginCheck(there: boolean): Check {
+  const plugin = "gke-gcloud-auth-plugin";
+  return there
+    ? ok("cluster login", plugin)
+    : fail("cluster login", `${plugin} is not installed`, `gcloud components install ${plugin}`);
+}
+
+function projectMissing({ project, stack, block }: CloudFacts): Check {
   return fail(
     "project",
     `${project} is none that this login can see`,
-    `gcloud projects list shows yours; npx pulumi config set --stack ${stack} --path 'tunestack:gcp.project' ID`,
+    `gcloud projects list shows yours; npx pulumi config set --stack ${stack} --path 'tunestack:${block}.project' ID`,
   );
 }
 
@@ -125,7 +144,7 @@ function freeOf(gpu: GpuTypeName, facts: CloudFacts): number | undefined {
   return own === undefined && ordinary === undefined ? undefined : Math.max(own ?? 0, ordinary ?? 0);
 }
 
-function zoneChecks({ gpus, zones, offered, stack }: CloudFacts): readonly Check[] {
+function zoneChecks({ gpus, zones, offered, stack, block }: CloudFacts): readonly Check[] {
   if (offered === undefined) return [];
   const found = gpus.map((gpu) => {
     const at = offered.get(GPU_TYPES[gpu].machineType) ?? [];
@@ -141,7 +160,7 @@ function zoneChecks({ gpus, zones, offered, stack }: CloudFacts): readonly Check
     return (some ? warn : fail)(
       name,
       `in none of ${zones.join(", ")}`,
-      `it is in ${known.slice(0, 6).join(", ")}: npx pulumi config set --stack ${stack} --path 'tunestack:gcp.zones[0]' ZONE (and gcp.region)`,
+      `it is in ${known.slice(0, 6).join(", ")}: npx pulumi config set --stack ${stack} --path 'tunestack:${block}.zones[0]' ZONE (and ${block}.region)`,
     );
   });
 }

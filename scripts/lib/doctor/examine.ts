@@ -19,7 +19,7 @@ import { buildxCheck, diskCheck, engineCheck, gpuCheck, memoryCheck, sharedMemor
 import { hubCheck, modelCheck, registryCheck } from "./network-checks.ts";
 import { findMissing, findOrphans, readThings } from "./orphans.ts";
 import { lockCheck, passphraseCheck, pendingCheck, programCheck } from "./pulumi-checks.ts";
-import { readCloud } from "./read-cloud.ts";
+import { cloudWanted, readCloud } from "./read-cloud.ts";
 import {
   type Engine,
   hasTrainingImage,
@@ -50,10 +50,15 @@ export async function examine(stack: string): Promise<Examination> {
   const [machine, network, cloud, state] = await Promise.all([
     machineChecks(client, engine, inputs, host),
     inputs === undefined ? [] : networkChecks(inputs),
-    inputs !== undefined && hasTarget(inputs, "gcp-vm") ? readCloud(inputs).then(cloudChecks) : [],
+    inputs === undefined ? [] : cloudStackChecks(inputs),
     inputs !== undefined && hasTarget(inputs, "docker") ? stackChecks(client, engine, inputs) : [],
   ]);
   return { checks: [...machine, ...pulumiChecks(stack), ...network, ...settingChecks, ...cloud, ...state], inputs };
+}
+
+async function cloudStackChecks(inputs: StackInputs): Promise<readonly Check[]> {
+  const wanted = cloudWanted(inputs);
+  return wanted === undefined ? [] : cloudChecks(await readCloud(wanted));
 }
 
 function readSettings(stack: string): Examination {

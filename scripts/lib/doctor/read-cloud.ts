@@ -1,27 +1,52 @@
+import { execFile } from "node:child_process";
 import { z } from "zod";
 import { googleServices } from "../../../stacks/settings/gcp.ts";
+import { clusterServices } from "../../../stacks/settings/gke.ts";
 import { GPU_TYPES } from "../../../stacks/settings/gpu-types.ts";
-import type { InputsOf } from "../../../stacks/settings/load.ts";
+import { hasTarget, type StackInputs } from "../../../stacks/settings/load.ts";
 import { MISSING, runGcloud } from "../gcloud/gcloud.ts";
-import type { CloudFacts, Quota } from "./cloud-checks.ts";
+import type { CloudFacts, CloudWanted, Quota } from "./cloud-checks.ts";
 
 const quotasSchema = z.object({
   quotas: z.array(z.object({ metric: z.string(), limit: z.number(), usage: z.number() })),
 });
 
+/** What a stack wants of Google Cloud; undefined where it is elsewhere. */
+export function cloudWanted(inputs: StackInputs): CloudWanted | undefined {
+  const { stack } = inputs;
+  if (hasTarget(inputs, "gcp-vm")) {
+    const { project, region, zones, gpus, provisioning } = inputs.settings.gcp;
+    const services = googleServices(inputs.settings.gcp);
+    return { stack, block: "gcp", project, region, zones, gpus, provisioning, services };
+  }
+  if (!hasTarget(inputs, "gke")) return undefined;
+  const { project, region, zones, queue } = inputs.settings.gke;
+  return {
+    stack,
+    block: "gke",
+    project,
+    region,
+    zones,
+    gpus: [...new Set(queue.pools.flatMap(({ gpu }) => (gpu === "none" ? [] : [gpu])))],
+    // Where there is no quota of its own, spot takes the ordinary one.
+    provisioning: queue.pools.some(({ provisioning }) => provisioning === "spot") ? "spot" : "standard",
+    services: clusterServices(inputs.settings.gke),
+  };
+}
+
 /** What gcloud tells of a project: each answer only where the one before it was to be had. */
-export async function readCloud({ stack, settings }: InputsOf<"gcp-vm">): Promise<CloudFacts> {
-  const { project, region, zones, gpus, provisioning } = settings.gcp;
-  const asked = { stack, project, region, zones, gpus, provisioning, services: googleServices(settings.gcp) };
+export async function readCloud(asked: CloudWanted): Promise<CloudFacts> {
+  const { project, region, gpus } = asked;
   const version = await runGcloud(["--version"]);
   if (version.exitCode === MISSING) return { ...asked, gcloud: false };
   const account = await answer(["auth", "list", "--filter", "status:ACTIVE", "--format", "value(account)"]);
   if (account === undefined || account === "") return { ...asked, gcloud: true, account: undefined };
-  const [application, found] = await Promise.all([
+  const [application, found, clusterPlugin] = await Promise.all([
     runGcloud(["auth", "application-default", "print-access-token", "--quiet"]),
     answer(["projects", "describe", project, "--format", "value(projectId)"]),
+    asked.block === "gke" ? isThere("gke-gcloud-auth-plugin") : false,
   ]);
-  const person = { ...asked, gcloud: true, account, applicationDefault: application.exitCode === 0 };
+  const person = { ...asked, gcloud: true, account, applicationDefault: application.exitCode === 0, clusterPlugin };
   if (found !== project) return { ...person, found: false };
   const enabled = await answer([
     "services",
@@ -40,6 +65,12 @@ export async function readCloud({ stack, settings }: InputsOf<"gcp-vm">): Promis
     machineZones(project, [...new Set(gpus.map((gpu) => GPU_TYPES[gpu].machineType))]),
   ]);
   return { ...known, regional, global, offered };
+}
+
+async function isThere(program: string): Promise<boolean> {
+  return await new Promise((resolve) => {
+    execFile(program, ["--version"], (error) => resolve(error === null));
+  });
 }
 
 async function answer(args: readonly string[]): Promise<string | undefined> {
