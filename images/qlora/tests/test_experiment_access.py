@@ -12,7 +12,7 @@ import pytest
 from git_server import GitServer
 from queue_site import BRANCH, Site, git, wait_for
 from tunestack_train.errors import SettingsError
-from tunestack_train.experiments.access import Access, explain
+from tunestack_train.experiments.access import Access, explain, page_of
 from tunestack_train.experiments.redaction import Redactor
 
 TOKEN = "token-of-the-tests-123"
@@ -269,6 +269,21 @@ def test_a_key_that_is_given_is_told_from_none(tmp_path: Path) -> None:
     without = explain(said, Access("git@h.example:a.git", tmp_path, secrets=tmp_path / "none"), "fetch")
     assert "does not accept the SSH key" in with_key.message
     assert "no other is given" in without.message
+
+
+@pytest.mark.parametrize(
+    ("address", "page"),
+    [
+        ("https://h.example/me/work.git", "https://h.example/me/work"),
+        ("http://h.example:3000/me/work/", "http://h.example:3000/me/work"),
+        ("git@h.example:me/work.git", "https://h.example/me/work"),
+        ("ssh://git@h.example:2222/me/work.git", "https://h.example/me/work"),
+        ("/srv/work.git", None),
+        ("file:///srv/work.git", None),
+    ],
+)
+def test_the_page_of_a_repository(address: str, page: str | None) -> None:
+    assert page_of(address) == page
 
 
 def test_secrets_are_redacted_by_value_and_by_form() -> None:

@@ -249,6 +249,19 @@ _REASONS: Final[tuple[tuple[str, str, str, bool], ...]] = (
 )
 
 
+def page_of(url: str) -> str | None:
+    """The repository's page in a browser, where git hosts have it: git's address without `.git`. None for a path."""
+    short = re.fullmatch(r"[^/:]+@([^/:]+):(?!/)(.+)", url)
+    parts = urlsplit(f"ssh://{short[1]}/{short[2]}" if short else url)
+    if parts.scheme not in {"http", "https", "ssh"} or not parts.hostname:
+        return None
+    # A port of ssh says nothing of that of the pages.
+    scheme, port = ("https", None) if parts.scheme == "ssh" else (parts.scheme, parts.port)
+    return (
+        f"{scheme}://{parts.hostname}{'' if port is None else f':{port}'}{parts.path.rstrip('/').removesuffix('.git')}"
+    )
+
+
 def explain(said: str, access: Access, what: str) -> AccessError:
     """What git said in `what` (push, fetch, ls-remote), for a person. `said` holds no secret any more."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]

@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--once", action="store_true", help="run what there is, then end")
     run.add_argument("--log-size", type=_size, default="64MiB", help="size of execution.log (%(default)s)")
     run.add_argument("--least-free", type=_size, default="1GiB", help="free disk space to start with (%(default)s)")
-    run.add_argument("--link", help="address that messages point to")
+    run.add_argument("--link", help="address that messages point to; default: the repository's page")
     run.set_defaults(do=_run)
     access = commands.add_parser("access", help="try whether the repository can be read and written")
     _add_access(access)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tunestack_train.errors import SettingsError
-from tunestack_train.experiments.access import Access
+from tunestack_train.experiments.access import Access, page_of
 from tunestack_train.experiments.board import Item
 from tunestack_train.experiments.devices import Gpu, Slots, find_gpus
 from tunestack_train.experiments.execution import Execution, Job
@@ -74,7 +74,7 @@ def serve(settings: Settings) -> None:
     messenger = Messenger(lambda: webhook_url(settings.secrets), say)
 
     def on_end(held: Held) -> None:
-        word = held.word(settings.link)
+        word = held.word(page_of(settings.url) if settings.link is None else settings.link)
         if word is not None:
             messenger.tell(word)
 
