@@ -9,8 +9,9 @@ import { explainKnown } from "./pulumi-errors.ts";
 
 const IMAGE_DIR = join(PROJECT_DIR, "images", "qlora");
 
-/** How much of a failed build is shown, in lines. */
+/** How much of a failed build is shown, in lines and characters of a line. */
 const SHOWN_LINES = 12;
+const SHOWN_CHARACTERS = 200;
 
 /** Arguments of `docker` that build a stage as the stack does, so that its layers are shared. */
 export function buildCommand(plan: ImagePlan, stage: string, options: readonly string[] = []): readonly string[] {
@@ -42,11 +43,18 @@ export async function explainBuild(stack: string, plan: ImagePlan, stage: string
   const { exitCode, stdout, stderr } = await quiet`docker ${[...buildCommand(plan, stage)]}`;
   const output = `${stdout}\n${stderr}`.trim();
   if (exitCode === 0) return buildError(stage, "failed, and went well when tried again", "type the same command again");
-  const lines = output.split("\n").slice(-SHOWN_LINES).join("\n    ");
   return (
     explainKnown(stack, output) ??
-    buildError(stage, `failed:\n    ${lines}`, "mend what it says, then type the same command again")
+    buildError(stage, saidLast(output), "mend what it says, then type the same command again")
   );
+}
+
+/** What the step that failed said last. BuildKit repeats it in the end, below the step and its whole command. */
+export function saidLast(output: string): string {
+  const [, step, said] = /\n-+\n > (\[[^\]\n]+\])[^\n]*\n([\s\S]*?)\n-+\n/.exec(output) ?? [];
+  const lines = (said ?? output).split("\n").slice(-SHOWN_LINES);
+  const cut = lines.map((line) => (line.length > SHOWN_CHARACTERS ? `${line.slice(0, SHOWN_CHARACTERS)}…` : line));
+  return `failed${step === undefined ? "" : ` in ${step}`}:\n    ${cut.join("\n    ")}`;
 }
 
 function buildError(stage: string, reason: string, remedy: string): UserError {

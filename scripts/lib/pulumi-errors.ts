@@ -8,6 +8,9 @@ interface Known {
   readonly exitCode: ExitCode;
 }
 
+const LOST_IN_BUILD =
+  "check the network, a proxy, or a mirror (image.pypiMirror, image.aptMirror), then the same command again: what was downloaded whole is not fetched again";
+
 /** Failures that a person meets, by Pulumi's own words. The first that matches counts. */
 const KNOWN: readonly Known[] = [
   {
@@ -40,7 +43,8 @@ const KNOWN: readonly Known[] = [
     exitCode: EXIT.settings,
   },
   {
-    pattern: /no space left on device/,
+    // The engine's words, and those of Python and uv in a build.
+    pattern: /no space left on device/i,
     problem: () => ({
       path: "disk",
       reason: "is full",
@@ -75,6 +79,29 @@ const KNOWN: readonly Known[] = [
     exitCode: EXIT.network,
   },
   {
+    // uv and apt in a build: the address, then why.
+    pattern:
+      /Failed to fetch:? `?(https?:\/\/[^\s`]+)[\s\S]{0,600}?(Temporary failure (?:resolving|in name resolution)|dns error|[Cc]onnection (?:refused|reset|closed|timed out|failed)|Could not connect|Network is unreachable|operation timed out)/,
+    problem: (_stack, match) => ({
+      path: "network",
+      value: match[1],
+      reason: `does not answer: ${match[2]}`,
+      remedy: LOST_IN_BUILD,
+    }),
+    exitCode: EXIT.network,
+  },
+  {
+    // pip in a build.
+    pattern: /connection broken by '[^\n]*?(?:: )?((?:\[Errno -?\d+\] )?[\w ]+)'?\)'?: (\/\S+)/,
+    problem: (_stack, match) => ({
+      path: "network",
+      value: match[2],
+      reason: `the package index does not answer: ${match[1]}`,
+      remedy: LOST_IN_BUILD,
+    }),
+    exitCode: EXIT.network,
+  },
+  {
     pattern: /(?:dial tcp|lookup) [^\n]*(?:no such host|connection refused|i\/o timeout|Temporary failure)/,
     problem: (_stack, match) => ({
       path: "network",
@@ -91,6 +118,8 @@ const KNOWN: readonly Known[] = [
  * Our own program's problems come through as they are; what is not known is shown by its error lines.
  */
 export function explainPulumi(stack: string, error: unknown): UserError | undefined {
+  // What was explained already may quote an exit code as well.
+  if (error instanceof UserError) return error;
   if (!(error instanceof Error) || !/code: |stderr:/.test(error.message)) return undefined;
   const text = error.message;
   const own = ownProblems(text);

@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { EXIT } from "../../scripts/lib/errors.ts";
+import { saidLast } from "../../scripts/lib/build.ts";
+import { EXIT, UserError } from "../../scripts/lib/errors.ts";
 import { explainKnown, explainPulumi } from "../../scripts/lib/pulumi-errors.ts";
 
 /** What the Automation API's error says, as Pulumi 3.250.0 was seen to say it. */
@@ -88,6 +89,54 @@ describe("a build's output", () => {
         "    → check image.base and your network; where the registry cannot be reached, leave image.base at auto: npm start makes a base image without it",
       ].join("\n"),
     );
+  });
+
+  test.each([
+    ["uv-without-network", "https://pypi.org/simple/nvidia-ml-py/", "does not answer: dns error"],
+    [
+      "apt-without-network",
+      "http://deb.debian.org/debian/dists/bookworm/InRelease",
+      "does not answer: Temporary failure resolving",
+    ],
+    [
+      "pip-without-network",
+      "/simple/uv/",
+      "the package index does not answer: [Errno -3] Temporary failure in name resolution",
+    ],
+  ])("a network that is lost on the way is told as that: %s", (name, value, reason) => {
+    const explained = explainKnown("dev", said(name).message);
+    expect(explained?.problems).toEqual([
+      { path: "network", value, reason, remedy: expect.stringContaining("image.pypiMirror") },
+    ]);
+    expect(explained?.exitCode).toBe(EXIT.network);
+  });
+
+  test("a disk that is full is told as that, in the words of whatever noticed it", () => {
+    const explained = explainKnown("dev", said("disk-full-in-build").message);
+    expect(explained?.problems[0]?.path).toBe("disk");
+    expect(explained?.exitCode).toBe(EXIT.machine);
+  });
+
+  test("of a step that failed its own last words are shown, without its command", () => {
+    expect(saidLast(said("uv-without-a-package").message)).toMatch(/^failed:\n/);
+    const shown = saidLast(said("disk-full-in-build").message);
+    expect(shown).toMatch(/^failed in \[deps 1\/1\]:\n {4}6\.162 error: Failed to download/);
+    expect(shown).toContain("No space left on device");
+    expect(shown).not.toContain("UV_LINK_MODE");
+    expect(saidLast("x".repeat(500))).toHaveLength("failed:\n    ".length + 201);
+  });
+
+  test("what was explained is not explained again, though it quotes an exit code", () => {
+    const explained = new UserError(
+      [{ path: "image stage training", reason: "failed:\n    exit code: 1\n\n    and why", remedy: "mend it" }],
+      EXIT.stack,
+      "image",
+    );
+    expect(explainPulumi("dev", explained)).toBe(explained);
+  });
+
+  test("a package that the index does not have is no lost network", () => {
+    expect(explainKnown("dev", said("uv-without-a-package").message)).toBeUndefined();
   });
 
   test("what is not known stays unexplained", () => {

@@ -39,11 +39,13 @@ export async function setUp(stack: string): Promise<MachineFacts> {
   try {
     const system = readSystem();
     const inputs = readInputs(stack);
+    // Asked while the rest is looked at: a network that drops what it does not let through lets one wait for seconds.
+    const registryAnswers = officialReachable("registry");
     await step("Docker engine", (report) => ensureEngine(system, engineSettings(inputs).host, report));
     const accelerator = await step("GPU", (report) => ensureGpu(system, report));
     await step("disk", async () => ({ said: await checkDisk(inputs), value: undefined }));
     await installTools();
-    const facts = await findBase(accelerator);
+    const facts = await findBase(accelerator, registryAnswers);
     const taken = await takeCloudSecrets(inputs);
     if (taken > 0) await step("secrets of the cloud", async () => ({ said: "brought here", value: undefined }));
     const made = ensureSecrets(stack);
@@ -127,10 +129,10 @@ function originText(origin: string): string {
 }
 
 /** Where the base image comes from: a registry that answers, or the distribution's packages. */
-async function findBase(accelerator: "cuda" | "cpu"): Promise<MachineFacts> {
+async function findBase(accelerator: "cuda" | "cpu", registryAnswers: Promise<boolean>): Promise<MachineFacts> {
   const checkedAt = new Date().toISOString();
   return await step("base image", async (report) => {
-    if (await officialReachable("registry")) {
+    if (await registryAnswers) {
       return {
         said: "from its registry",
         value: { schema: 1, checkedAt, accelerator, unreachableRegistries: [] } satisfies MachineFacts,
