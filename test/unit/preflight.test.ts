@@ -7,6 +7,7 @@ import {
   engineClient,
   engineProblem,
   type FoundContainer,
+  isOwn,
   readEngine,
 } from "../../stacks/targets/docker/engine.ts";
 import { engineProblems, imageOfSameRun, wantedPorts } from "../../stacks/targets/docker/preflight.ts";
@@ -179,11 +180,23 @@ describe("the engine", () => {
     expect(problem.remedy).toMatch(remedy);
   });
 
-  test("another machine's engine is not promised to be started by npm start", () => {
-    const refused = Object.assign(new Error("connect ECONNREFUSED 10.0.0.7:2375"), { code: "ECONNREFUSED" });
-    expect(engineProblem("tcp://10.0.0.7:2375", refused).remedy).toBe(
-      "check docker.host or DOCKER_HOST, and that an engine runs and listens there",
-    );
+  test.each(["tcp://10.0.0.7:2375", "unix:///home/me/.docker/run/docker.sock"])(
+    "an engine that was named is not promised to be started by npm start: %s",
+    (host) => {
+      const refused = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+      expect(engineProblem(host, refused).remedy).toBe(
+        "check docker.host or DOCKER_HOST, and that an engine runs and listens there",
+      );
+      expect(isOwn(host)).toBe(false);
+    },
+  );
+
+  test("this machine's own engine is the one without a name, or with that of its socket", () => {
+    expect([undefined, "unix:///var/run/docker.sock", "unix:///run/docker.sock"].map(isOwn)).toEqual([
+      true,
+      true,
+      true,
+    ]);
   });
 
   test("anything else is told in its own words", () => {

@@ -7,7 +7,7 @@ const DEBIAN_ROOT: EngineFacts = {
   system: { root: true, distribution: "debian", systemd: false },
   installed: false,
   failure: "ENOENT",
-  remote: false,
+  named: false,
 };
 
 function facts(changes: Partial<EngineFacts>, system: Partial<EngineFacts["system"]> = {}): EngineFacts {
@@ -34,7 +34,7 @@ describe("engineSteps", () => {
     ["not root", facts({}, { root: false }), ["stop"]],
     ["not root, installed", facts({ installed: true, failure: "ECONNREFUSED" }, { root: false }), ["stop"]],
     ["no right to its socket", facts({ installed: true, failure: "EACCES" }), ["stop"]],
-    ["another machine's engine", facts({ remote: true, failure: "ECONNREFUSED", installed: true }), ["stop"]],
+    ["an engine that was named", facts({ named: true, failure: "ECONNREFUSED", installed: true }), ["stop"]],
   ] as const)("%s", (_title, given, steps) => {
     expect(engineSteps(given)).toEqual(steps);
   });

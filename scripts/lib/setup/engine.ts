@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { existsSync, openSync, readFileSync, rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { which } from "zx";
-import { engineClient, engineProblem, isRemote } from "../../../stacks/targets/docker/engine.ts";
+import { engineClient, engineProblem, isOwn } from "../../../stacks/targets/docker/engine.ts";
 import { machineError } from "../errors.ts";
 import { runQuietly } from "../process.ts";
 import type { Report } from "../steps.ts";
@@ -20,14 +20,14 @@ export interface EngineFacts {
   readonly installed: boolean;
   /** Error code of the socket: ENOENT, ECONNREFUSED, EACCES; undefined where it answers. */
   readonly failure: string | undefined;
-  /** The engine is another machine's (DOCKER_HOST). */
-  readonly remote: boolean;
+  /** The engine is one that a person named (DOCKER_HOST): another machine's, or at another socket than this machine's own. */
+  readonly named: boolean;
 }
 
 /** The steps to a running engine; pure. */
-export function engineSteps({ system, installed, failure, remote }: EngineFacts): readonly EngineStep[] {
+export function engineSteps({ system, installed, failure, named }: EngineFacts): readonly EngineStep[] {
   if (failure === undefined) return [];
-  if (remote || failure === "EACCES" || !system.root) return ["stop"];
+  if (named || failure === "EACCES" || !system.root) return ["stop"];
   if (!installed && !mayInstall(system)) return ["stop"];
   const start: EngineStep = system.systemd ? "start-service" : "start-directly";
   return installed ? [start] : ["install", start];
@@ -43,12 +43,11 @@ export async function ensureEngine(
   host: string | undefined,
   report: Report,
 ): Promise<{ said: string; value: string }> {
-  const remote = isRemote(host);
   const first = await ping(host);
   if (first.version !== undefined) return { said: `Docker ${first.version}`, value: first.version };
   const installed = (await which("dockerd", { nothrow: true })) !== null;
   const failure = first.failure ?? "unknown";
-  const steps = engineSteps({ system, installed, failure, remote });
+  const steps = engineSteps({ system, installed, failure, named: !isOwn(host) });
   for (const next of steps) await take(next, { system, installed, error: first.error, host }, report);
   const version = await waitForEngine(host, report);
   return { said: `Docker ${version}, ${installed ? "started" : "installed and started"}`, value: version };

@@ -28,9 +28,17 @@ export function isRemote(host: string | undefined): host is string {
   return host !== undefined && !host.startsWith("unix://");
 }
 
+/** Where this machine's own engine listens; the second is the first by its real path. */
+const OWN_SOCKETS: readonly string[] = ["/var/run/docker.sock", "/run/docker.sock"];
+
+/** Whether the engine is the one that this machine's own service starts. */
+export function isOwn(host: string | undefined): boolean {
+  return host === undefined || OWN_SOCKETS.some((socket) => host === `unix://${socket}`);
+}
+
 /** A client of the engine that the settings name; without a host, of the local socket. */
 export function engineClient(host: string | undefined): Docker {
-  if (host === undefined) return new Docker({ socketPath: "/var/run/docker.sock" });
+  if (host === undefined) return new Docker({ socketPath: OWN_SOCKETS[0] });
   if (host.startsWith("unix://")) return new Docker({ socketPath: host.slice("unix://".length) });
   const url = new URL(host);
   const protocol = url.protocol === "ssh:" ? "ssh" : "http";
@@ -80,9 +88,9 @@ function exitCodeIn(status: string): number | undefined {
 
 /** Why the engine does not answer, and what mends it. */
 export function engineProblem(host: string | undefined, error: unknown): Problem {
-  const at = host ?? "/var/run/docker.sock";
+  const at = host ?? OWN_SOCKETS[0];
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  if (isRemote(host)) {
+  if (!isOwn(host) && code !== "EACCES") {
     return {
       path: "Docker engine",
       value: at,
