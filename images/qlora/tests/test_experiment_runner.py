@@ -31,9 +31,10 @@ def site_on_small_disk(tmp_path: Path, small_disk: Path) -> Iterator[Site]:
 def test_it_runs_in_order_and_pushes_results_and_logs(site: Site) -> None:
     metrics = 'echo "{\\"loss\\": 0.5}" > "$EXPERIMENT_OUTPUT_DIR/metrics.json"'
     command = f"cat code.txt; git status --porcelain; {metrics}; echo $EXPERIMENT_NAME"
+    second = "ls; git status --porcelain; git show HEAD:experiment-results/one/execution.log | tail -n 1"
     site.push(
         [
-            {"name": "second", "command": "echo two", "needs": ["one"], "owner": {"kept": [1, None]}},
+            {"name": "second", "command": second, "needs": ["one"], "owner": {"kept": [1, None]}},
             {"name": "one", "command": command, "description": "the first"},
             {"name": "bad", "command": "exit 3"},
         ]
@@ -52,6 +53,8 @@ def test_it_runs_in_order_and_pushes_results_and_logs(site: Site) -> None:
     assert results["commit"] == attempt["commit"]
     log = site.shown("one", "execution.log").splitlines()
     assert log[1:] == ["first", "one"], "the worktree is clean and is that of the commit"
+    shown = site.shown("second", "execution.log").splitlines()
+    assert shown[1:] == ["code.txt", "experiments.json", "one"], "results are in the commit and not in the worktree"
     assert json.loads((site.outputs / "one" / "results.json").read_text()) == results
     assert site.results("bad")["exit_code"] == 3
     assert site.refs("claims") == []
@@ -74,6 +77,16 @@ def test_an_end_the_next_start_and_the_report_go_in_one_push(site: Site) -> None
     # Beside those of the branch: the first report, and the last one.
     assert calls["push"] <= len(changes) + 2
     assert site.runner_file()["state"] == "stopped"
+
+
+def test_a_runner_that_is_started_again_has_nothing_to_set_up(site: Site) -> None:
+    def settings() -> int:
+        assert site.once().returncode == 0
+        calls = json.loads((site.folder / "first" / "status.json").read_text())["git_calls"]
+        return int(calls["config"])
+
+    assert settings() > 1
+    assert settings() == 1
 
 
 def test_a_matrix_is_kept_in_its_experiment(site: Site) -> None:

@@ -11,6 +11,7 @@ from tunestack_train.experiments.matrix import CHILDREN, KEY, PARENT_LENGTH, Sca
 from tunestack_train.experiments.positions import BrokenJsonError, Json, member, read_with_lines
 
 FILE: Final = "experiments.json"
+RESULTS_FOLDER: Final = "experiment-results"
 STATUSES: Final = ("pending", "running", "completed", "failed", "timeout", "error", "cancelled")
 ENDS: Final = frozenset(STATUSES[2:])
 RUN_FIELDS: Final = ("preset", "model", "data", "set")

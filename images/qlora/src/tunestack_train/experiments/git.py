@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tunestack_train.experiments.access import Access, AccessError, explain, no_terminal
+from tunestack_train.experiments.format import RESULTS_FOLDER
 from tunestack_train.experiments.redaction import Redactor
 
 CLAIMS: Final = "refs/tunestack/claims/"
@@ -33,6 +34,9 @@ _CONFIGURATION: Final = {
     "http.lowSpeedTime": "60",
     "protocol.version": "2",
     "advice.detachedHead": "false",
+    # Results of a thousand experiments are no part of the code that one of them runs.
+    "core.sparseCheckout": "true",
+    "core.sparseCheckoutCone": "false",
 }
 _STALE: Final = re.compile(
     r"stale info|fetch first|non-fast-forward|cannot lock ref|failed to (?:update|lock)|already exists"
@@ -112,11 +116,16 @@ class Git:
             self._local("init", "--quiet", "--bare", ".")
         for lock in [*self._folder.glob("*.lock"), *self._folder.glob("refs/tunestack/**/*.lock")]:
             lock.unlink(missing_ok=True)
-        text = "".join(f"{key}\n{value}\0" for key, value in _CONFIGURATION.items())
-        known = self._local("config", "--null", "--list", "--local").decode()
-        if text not in known:
-            for key, value in _CONFIGURATION.items():
+        listed = self._local("config", "--null", "--list", "--local").decode().split("\0")
+        known = dict(line.partition("\n")[::2] for line in listed)
+        for key, value in _CONFIGURATION.items():
+            # Git lists names in lower case.
+            if known.get(key.lower()) != value:
                 self._local("config", "--replace-all", key, value)
+        # A worktree takes this over as its own when it is made.
+        patterns = self._folder / "info" / "sparse-checkout"
+        patterns.parent.mkdir(exist_ok=True)
+        patterns.write_text(f"/*\n!/{RESULTS_FOLDER}/\n")
         self._local("worktree", "prune")
 
     def observe(self) -> Refs:

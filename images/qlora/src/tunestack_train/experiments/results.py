@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from tunestack_train.experiments.format import RESULTS_FOLDER
 from tunestack_train.experiments.json_text import indented, read
 from tunestack_train.experiments.positions import Json
 
 RESULTS: Final = "results.json"
 LOG: Final = "execution.log"
-FOLDER: Final = "experiment-results"
 LOG_BYTES_IN_GIT: Final = 256 << 10
 _METRICS_BYTES: Final = 1 << 20
 _MOST_FILES: Final = 100_000
@@ -71,11 +71,14 @@ def metrics_of_run(name: str) -> Json:
 
 def files_for_git(name: str, results: Mapping[str, Json], log: bytes, output: Path) -> dict[str, bytes]:
     """What is pushed, by its path in the repository."""
-    files = {f"{FOLDER}/{name}/{RESULTS}": f"{indented(dict(results))}\n".encode(), f"{FOLDER}/{name}/{LOG}": log}
+    files = {
+        f"{RESULTS_FOLDER}/{name}/{RESULTS}": f"{indented(dict(results))}\n".encode(),
+        f"{RESULTS_FOLDER}/{name}/{LOG}": log,
+    }
     curve = output / "metrics.jsonl"
     try:
         if curve.is_file() and curve.stat().st_size <= _METRICS_BYTES:
-            files[f"{FOLDER}/{name}/metrics.jsonl"] = curve.read_bytes()
+            files[f"{RESULTS_FOLDER}/{name}/metrics.jsonl"] = curve.read_bytes()
     except OSError:
         pass
     return files
