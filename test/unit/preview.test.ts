@@ -4,8 +4,9 @@ import type { EngineEvent } from "@pulumi/pulumi/automation/index.js";
 import { describe, expect, test } from "vitest";
 import { violations } from "../../policy/index.ts";
 import { readChanges, readErrors } from "../../scripts/lib/preview/changes.ts";
-import { consequenceOf, type LiveRun } from "../../scripts/lib/preview/consequences.ts";
+import { consequenceOf } from "../../scripts/lib/preview/consequences.ts";
 import { costLine, costOf } from "../../scripts/lib/preview/cost.ts";
+import { type Live, NO_RUN } from "../../scripts/lib/preview/live.ts";
 import { asJson, asMarkdown, type FinishedPreview } from "../../scripts/lib/preview/report.ts";
 import { showInput, valueAt } from "../../scripts/lib/preview/values.ts";
 import { PROJECT_DIR } from "../../scripts/lib/project.ts";
@@ -16,9 +17,12 @@ function recorded(name: string): readonly EngineEvent[] {
   return JSON.parse(readFileSync(file, "utf8")) as readonly EngineEvent[];
 }
 
-function finished(name: string, live?: LiveRun): FinishedPreview {
+const OWN = { words: "the engine's machine", gpu: "here", perHour: undefined, rented: false } as const;
+
+function finished(name: string, live: Live = NO_RUN): FinishedPreview {
   const resources = readChanges(recorded(name));
-  return { kind: "finished", stack: "recorded", isNew: false, resources, live, violations: violations(resources) };
+  const found = { resources, live, violations: violations(resources) };
+  return { kind: "finished", stack: "recorded", isNew: false, ...found, place: OWN, forecasts: undefined };
 }
 
 const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
@@ -56,6 +60,9 @@ describe("changes", () => {
   test("leave components out, and keep what stays", () => {
     const changes = readChanges(recorded("change"));
     expect(changes.some(({ type }) => type.startsWith("tunestack:") || type === "pulumi:pulumi:Stack")).toBe(false);
+    // Pulumi makes them by itself, one for each version of a plugin.
+    expect(recorded("change").some((event) => JSON.stringify(event).includes('"pulumi:providers:docker"'))).toBe(true);
+    expect(changes.some(({ type }) => type.startsWith("pulumi:providers:"))).toBe(false);
     expect(changes.filter(({ operation }) => operation === "same").length).toBeGreaterThan(5);
   });
 
@@ -100,7 +107,7 @@ describe("what a change means for what runs", () => {
     retainOnDelete: false,
     protect: false,
   });
-  const live = { name: "mine", step: 40, maxSteps: 200 };
+  const live = { kind: "run", name: "mine", step: 40, maxSteps: 200, secondsLeft: 600 } as const;
 
   test.each([
     [container("create"), "safe", "starts service jupyter"],
@@ -115,27 +122,31 @@ describe("what a change means for what runs", () => {
   });
 
   test("a run whose status cannot be read is killed nonetheless", () => {
-    const { level, text } = consequenceOf(container("delete", "mine"), {
-      name: "mine",
-      step: undefined,
-      maxSteps: undefined,
-    });
+    const untold = { ...live, step: undefined, maxSteps: undefined };
+    const { level, text } = consequenceOf(container("delete", "mine"), untold);
     expect([level, text]).toEqual(["kills", "kills run mine, which is in progress; its step cannot be read"]);
   });
 
   test.each([
-    ["create", undefined, "safe", "a new node pool"],
+    ["create", NO_RUN, "safe", "a new node pool"],
     ["update", live, "interrupts", "changes the node pool: where a node is made anew, what runs on it is moved"],
-    ["replace", undefined, "interrupts", "ends the nodes of this node pool, and what runs on them"],
+    ["replace", NO_RUN, "interrupts", "ends the nodes of this node pool, and what runs on them"],
     ["replace", live, "kills", "kills run mine at step 40 of 200, where it is on this node pool"],
   ] as const)("%s of nodes", (operation, running, level, text) => {
     const change = { ...container("create"), type: "gcp:container/nodePool:NodePool", operation };
     expect(consequenceOf(change, running)).toEqual({ level, text });
   });
 
+  test("a run that cannot be seen from here is not called safe", () => {
+    const { level, text } = consequenceOf(container("replace", "mine", "next"), { kind: "unseen", reason: "x" });
+    expect([level, text]).toEqual(["kills", "kills run mine if it is in progress, which cannot be seen from here"]);
+    const told = asMarkdown([finished("change", { kind: "unseen", reason: "gcloud is not installed" })]);
+    expect(told).toContain("Whether a run is in progress cannot be seen from here: gcloud is not installed.");
+  });
+
   test("a type that nobody thought of is not called safe", () => {
     const change = { ...container("replace"), type: "gcp:sql/user:User" };
-    expect(consequenceOf(change, undefined).level).toBe("unknown");
+    expect(consequenceOf(change, NO_RUN).level).toBe("unknown");
   });
 });
 

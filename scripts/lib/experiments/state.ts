@@ -95,7 +95,8 @@ function resultsAt(commit: string | undefined, name: string): string {
   return `${commit}:${RESULTS_FOLDER}/${name}/results.json`;
 }
 
-function jobsOf(experiment: Experiment): readonly Omit<Job, "claim" | "results">[] {
+/** What runs of an experiment: itself, or the children of its matrix. */
+export function jobsOf(experiment: Experiment): readonly Omit<Job, "claim" | "results">[] {
   const { name, status, attempt, needs, children } = experiment;
   const of = (state: Pick<Experiment, "status" | "attempt">) => ({
     status: state.status ?? "pending",

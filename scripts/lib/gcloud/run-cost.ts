@@ -23,18 +23,27 @@ export function runCost(
 ): RunCost {
   const perHour = machinePrice(machineType, cloud.region, attachedTo(machineType));
   const { provisioning } = cloud;
-  const costOf = (seconds: number) => (perHour === undefined ? undefined : (perHour[provisioning] * seconds) / 3600);
-  const seconds = status?.eta_seconds ?? undefined;
-  const steps = status?.max_steps ?? undefined;
-  const known = status !== undefined && seconds !== undefined && steps !== undefined && steps > status.step;
-  return {
-    machineType,
-    provisioning,
-    perHour,
-    left: known ? costOf(seconds) : undefined,
-    whole: known ? costOf((seconds / (steps - status.step)) * steps) : undefined,
-    pricesOf: PRICE_SOURCE.date,
-  };
+  const measured = { step: status?.step, maxSteps: status?.max_steps, secondsLeft: status?.eta_seconds };
+  const cost = costAtSpeed(perHour?.[provisioning], measured);
+  return { machineType, provisioning, perHour, left: cost?.left, whole: cost?.whole, pricesOf: PRICE_SOURCE.date };
+}
+
+/** How far a run is, and how long it still takes at the speed that was measured. */
+export interface Measured {
+  readonly step: number | undefined;
+  readonly maxSteps: number | null | undefined;
+  readonly secondsLeft: number | null | undefined;
+}
+
+/** What a run costs from its first step to its last, and what is left of that; undefined while there is no speed. */
+export function costAtSpeed(
+  perHour: number | undefined,
+  { step, maxSteps, secondsLeft }: Measured,
+): { readonly left: number; readonly whole: number } | undefined {
+  if (perHour === undefined || step === undefined || maxSteps == null || secondsLeft == null || maxSteps <= step)
+    return undefined;
+  const left = (perHour * secondsLeft) / 3600;
+  return { left, whole: (left / (maxSteps - step)) * maxSteps };
 }
 
 /** The cost as one line: by the hour, on spot and standard, and of the run. */

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import type { GcpVmOutputs } from "../../../stacks/outputs.ts";
 import { formatDuration } from "../../../stacks/settings/units.ts";
+import { PLAN_OBJECT } from "../../../stacks/targets/gcp-vm/paths.ts";
 import { EXIT, UserError } from "../errors.ts";
 import type { Report } from "../steps.ts";
 import { explainKnownGcloud } from "./errors.ts";
@@ -101,7 +102,7 @@ const generationSchema = z.object({ generation: z.coerce.string() });
 export async function awaitPlan(outputs: CloudStack, report: Report, wait = POLL_MS): Promise<string> {
   const { generation } = await gcloudJson(
     projectOf(outputs),
-    ["storage", "objects", "describe", `gs://${outputs.cloud.bucket}/plan/compose.yaml`],
+    ["storage", "objects", "describe", `gs://${outputs.cloud.bucket}/${PLAN_OBJECT}`],
     generationSchema,
   );
   if ((await findVm(outputs)) === undefined) {

@@ -32,7 +32,10 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
 
 const ORDER: readonly Operation[] = ["delete", "replace", "update", "create", "same"];
 
-/** The resources of a preview by its engine events: what is lost first, then by name. Components are left out. */
+/**
+ * The resources of a preview by its engine events: what is lost first, then by name. Left out are components, and the
+ * providers that Pulumi makes by itself: they are nothing outside of its state.
+ */
 export function readChanges(events: readonly EngineEvent[]): readonly ResourceChange[] {
   const steps = events.flatMap(({ resourcePreEvent }) =>
     resourcePreEvent === undefined ? [] : [resourcePreEvent.metadata],
@@ -58,8 +61,10 @@ function readStep(step: StepEventMetadata, reason: StepEventMetadata | undefined
   const after = step.new ?? undefined;
   const state = after ?? before;
   if (operation === undefined || state === undefined || state.custom !== true) return undefined;
+  const name = step.urn.split("::").at(-1) ?? step.urn;
+  if (step.type.startsWith("pulumi:providers:") && name.startsWith("default")) return undefined;
   return {
-    name: step.urn.split("::").at(-1) ?? step.urn,
+    name,
     type: step.type,
     operation,
     inputs: state.inputs,

@@ -2,23 +2,13 @@ import { storeKind } from "../../../policy/stores.ts";
 import type { PreviewedResource } from "../../../policy/types.ts";
 import { treesIn } from "../../../policy/values.ts";
 import { LABELS } from "../../../stacks/targets/docker/render.ts";
-
-/** The run in progress; undefined where there is none. */
-export interface LiveRun {
-  readonly name: string;
-  /** Undefined where its status cannot be read. */
-  readonly step: number | undefined;
-  readonly maxSteps: number | undefined;
-}
-
-export interface Consequence {
-  /** How bad it is for who is working: nothing stops, a service stops for a moment or for good, a run ends, data goes. */
-  readonly level: "safe" | "interrupts" | "kills" | "unknown";
-  readonly text: string;
-}
+import { ofClusterObject } from "./cluster-consequences.ts";
+import { type Consequence, ended, endOfRun, safe } from "./levels.ts";
+import type { Live } from "./live.ts";
+import { ofBucketObject } from "./vm-plan.ts";
 
 /** What a change means for what is running. */
-export function consequenceOf(change: PreviewedResource, live: LiveRun | undefined): Consequence {
+export function consequenceOf(change: PreviewedResource, live: Live): Consequence {
   const kind = storeKind(change.type);
   if (change.operation === "same") return safe("nothing changes");
   if (kind !== undefined) return ofStore(change, kind);
@@ -31,24 +21,43 @@ export function consequenceOf(change: PreviewedResource, live: LiveRun | undefin
       return change.operation === "create" || change.operation === "update"
         ? safe("the network of the services")
         : { level: "interrupts", text: "every service loses its network and is restarted" };
-    case "gcp:compute/instanceTemplate:InstanceTemplate":
-      return safe("holds for the next machine; the one that runs stays as it is");
     case "gcp:container/nodePool:NodePool":
       return ofNodes(change, live, "node pool");
     case "gcp:container/cluster:Cluster":
       return ofNodes(change, live, "cluster");
+    case "gcp:storage/bucketObject:BucketObject":
+      return ofBucketObject(change, live);
     case "gcp:compute/instance:Instance":
     case "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager":
       return ofMachine(change, live);
     default:
-      return change.operation === "create"
-        ? safe("something new; nothing that runs uses it yet")
-        : { level: "unknown", text: "not known for this type: look at the properties" };
+      return ofClusterObject(change, live) ?? ofSurroundings(change);
   }
 }
 
-function safe(text: string): Consequence {
-  return { level: "safe", text };
+/** What stands around a VM: what its change does while the VM runs. */
+const AROUND_A_VM: Readonly<Record<string, Consequence>> = {
+  "gcp:compute/instanceTemplate:InstanceTemplate": safe("holds for the next machine; the one that runs stays as it is"),
+  "gcp:compute/routerNat:RouterNat": breaks("downloads and pushes of the machine break off meanwhile; the run goes on"),
+  "gcp:compute/router:Router": breaks("downloads and pushes of the machine break off meanwhile; the run goes on"),
+  "gcp:compute/firewall:Firewall": breaks("tunnels to the machine may break off; what runs goes on"),
+  "gcp:secretmanager/secretVersion:SecretVersion": safe("the machine takes the new value with its next plan or start"),
+  "gcp:billing/budget:Budget": safe("tells of costs, and stops nothing"),
+  "gcp:projects/service:Service": safe("a service of Google's stays on when the stack no longer names it"),
+  "gcp:colab/runtimeTemplate:RuntimeTemplate": safe("holds for new runtimes; those that are there stay"),
+};
+
+function ofSurroundings({ type, operation }: PreviewedResource): Consequence {
+  if (operation === "create") return safe("something new; nothing that runs uses it yet");
+  const known = AROUND_A_VM[type];
+  if (known !== undefined) return known;
+  if (/^gcp:.*(IAM|Iam)(Member|Binding|CustomRole)\b/.test(type))
+    return breaks("whoever acts by it may be refused meanwhile, or for good; what is in progress goes on");
+  return { level: "unknown", text: "not known for this type: look at the properties" };
+}
+
+function breaks(text: string): Consequence {
+  return { level: "interrupts", text };
 }
 
 function ofStore({ operation, retainOnDelete }: PreviewedResource, kind: string): Consequence {
@@ -67,7 +76,7 @@ function ofStore({ operation, retainOnDelete }: PreviewedResource, kind: string)
   }
 }
 
-function ofContainer(change: PreviewedResource, live: LiveRun | undefined): Consequence {
+function ofContainer(change: PreviewedResource, live: Live): Consequence {
   // What runs now is told by what stood there before.
   const labels = labelsOf(change.before ?? change.inputs);
   const run = labels.get(LABELS.run);
@@ -90,17 +99,7 @@ function ofContainer(change: PreviewedResource, live: LiveRun | undefined): Cons
   }
 }
 
-function endOfRun(run: string, live: LiveRun | undefined, otherwise: string): Consequence {
-  if (live?.name === run) return { level: "kills", text: killed(live) };
-  return safe(`${otherwise} run ${run}, which is not in progress`);
-}
-
-function killed({ name, step, maxSteps }: LiveRun): string {
-  if (step === undefined) return `kills run ${name}, which is in progress; its step cannot be read`;
-  return `kills run ${name} at step ${step}${maxSteps === undefined ? "" : ` of ${maxSteps}`}`;
-}
-
-function ofMachine({ operation }: PreviewedResource, live: LiveRun | undefined): Consequence {
+function ofMachine({ operation }: PreviewedResource, live: Live): Consequence {
   switch (operation) {
     case "create":
       return safe("rents a machine");
@@ -109,13 +108,13 @@ function ofMachine({ operation }: PreviewedResource, live: LiveRun | undefined):
       return safe("changes the machine's group while the machine runs");
     case "delete":
     case "replace":
-      if (live !== undefined) return { level: "kills", text: killed(live) };
+      if (live.kind === "run") return { level: "kills", text: ended(live) };
       return { level: "interrupts", text: "ends the machine, and what runs on it" };
   }
 }
 
 /** Where a run is among nodes, nobody knows here: what takes nodes away may take its own. */
-function ofNodes({ operation }: PreviewedResource, live: LiveRun | undefined, what: string): Consequence {
+function ofNodes({ operation }: PreviewedResource, live: Live, what: string): Consequence {
   switch (operation) {
     case "create":
       return safe(`a new ${what}`);
@@ -125,7 +124,7 @@ function ofNodes({ operation }: PreviewedResource, live: LiveRun | undefined, wh
       return { level: "interrupts", text: `changes the ${what}: where a node is made anew, what runs on it is moved` };
     case "delete":
     case "replace":
-      if (live !== undefined) return { level: "kills", text: `${killed(live)}, where it is on this ${what}` };
+      if (live.kind === "run") return { level: "kills", text: `${ended(live)}, where it is on this ${what}` };
       return { level: "interrupts", text: `ends the nodes of this ${what}, and what runs on them` };
   }
 }

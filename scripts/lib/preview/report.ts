@@ -2,8 +2,14 @@ import { storeKind } from "../../../policy/stores.ts";
 import type { Violation } from "../../../policy/types.ts";
 import { PRICE_SOURCE } from "../../../stacks/settings/gcp-prices.ts";
 import type { PropertyChange, ResourceChange } from "./changes.ts";
-import { type Consequence, consequenceOf, type LiveRun } from "./consequences.ts";
+import { consequenceOf } from "./consequences.ts";
 import { costChange, costLine } from "./cost.ts";
+import type { Forecasts } from "./forecast.ts";
+import { forecastLines, runCostLine } from "./forecast-report.ts";
+import type { Consequence } from "./levels.ts";
+import type { Live } from "./live.ts";
+import { code, text } from "./markdown.ts";
+import type { Place } from "./place.ts";
 
 /** What came of the preview of one stack. */
 export type StackPreview = FinishedPreview | FailedPreview;
@@ -14,8 +20,12 @@ export interface FinishedPreview {
   /** The stack has no state where this ran, so that all of it is created. */
   readonly isNew: boolean;
   readonly resources: readonly ResourceChange[];
-  readonly live: LiveRun | undefined;
+  readonly live: Live;
   readonly violations: readonly Violation[];
+  /** Where its runs and experiments run. */
+  readonly place: Place;
+  /** Undefined where nothing is rented and no runner waits for experiments. */
+  readonly forecasts: Forecasts | undefined;
 }
 
 export interface FailedPreview {
@@ -67,15 +77,18 @@ function countsOf({ resources }: FinishedPreview): Readonly<Record<(typeof COUNT
 export function asJson(previews: readonly StackPreview[]): object {
   const stacks = [...previews].sort(byStack).map((preview) => {
     if (preview.kind === "failed") return { stack: preview.stack, failed: true, problems: preview.problems };
-    const { stack, isNew, resources, live, violations } = preview;
+    const { stack, isNew, resources, live, violations, place, forecasts } = preview;
     return {
       stack,
       failed: false,
       is_new: isNew,
       counts: countsOf(preview),
       changes: changesOf(preview),
-      live_run: live ?? null,
+      live_run: live.kind === "run" ? live : null,
+      live_run_unseen: live.kind === "unseen" ? live.reason : null,
       cost_per_hour: { ...costChange(resources), currency: "USD", prices_of: PRICE_SOURCE.date },
+      place,
+      forecasts: forecasts ?? null,
       violations,
     };
   });
@@ -109,12 +122,20 @@ function finished(preview: FinishedPreview): string {
     `### \`${preview.stack}\`: ${summary(preview)}`,
     ...(preview.isNew ? ["It has no state where this ran, so that all of it counts as new."] : []),
     ...violationLines(preview.violations),
+    ...liveLines(preview.live),
     ...riskLines(changes),
     ...(changes.length === 0 ? [] : [table(changes)]),
     ...propertyLists(changes),
     `Cost: ${costLine(preview.resources)}.`,
+    ...runCostLine(preview.live, preview.place),
+    ...forecastLines(preview),
   ];
   return lines.join("\n\n");
+}
+
+function liveLines(live: Live): readonly string[] {
+  if (live.kind !== "unseen") return [];
+  return [`Whether a run is in progress cannot be seen from here: ${text(live.reason)}.`];
 }
 
 const WORDS = { create: "created", update: "updated", replace: "replaced", delete: "deleted" } as const;
@@ -183,19 +204,6 @@ function propertyText({ path, before, after, replaces }: PropertyChange): string
 function shortType(type: string): string {
   const [provider = type, , name = ""] = type.split(":");
   return `${provider} ${name}`;
-}
-
-/** Inline code that nothing in the text can end; a table's bars are kept apart from its own. */
-function code(value: string): string {
-  const longest = Math.max(0, ...[...value.matchAll(/`+/g)].map(([ticks]) => ticks.length));
-  const fenceOf = "`".repeat(longest + 1);
-  const padding = longest > 0 ? " " : "";
-  return `${fenceOf}${padding}${value.replaceAll("|", "\\|")}${padding}${fenceOf}`;
-}
-
-/** Words outside code: no mention of a person, no markup and no table bar. */
-function text(value: string): string {
-  return value.replaceAll(/[|<>*_`[\]]/g, "\\$&").replaceAll("@", "@\u200b");
 }
 
 function fence(content: string): string {

@@ -17,7 +17,10 @@ import { PROJECT_DIR, PULUMI_HOME, PULUMI_ROOT, pulumiEnvironment } from "../pro
 import { explainPulumi } from "../pulumi-errors.ts";
 import { openStack, readInputs } from "../stack.ts";
 import { readChanges, readErrors } from "./changes.ts";
-import { readLiveRun } from "./live.ts";
+import { estimateHere } from "./estimates.ts";
+import { forecast, queueOf } from "./forecast.ts";
+import { NO_RUN, readLive } from "./live.ts";
+import { placeOf } from "./place.ts";
 import type { StackPreview } from "./report.ts";
 
 /** Every stack that is shared through git, by name. */
@@ -47,13 +50,24 @@ export function stacksToPreview(named: readonly string[]): readonly string[] {
 export async function previewStack(name: string): Promise<StackPreview> {
   const events: EngineEvent[] = [];
   try {
-    readInputs(name);
+    const inputs = readInputs(name);
     const { stack, isNew, close } = await openForPreview(name);
     try {
       await stack.preview({ onEvent: (event) => events.push(event), suppressProgress: true });
       const resources = readChanges(events);
-      const live = isNew ? undefined : await readLiveRun(stack);
-      return { kind: "finished", stack: name, isNew, resources, live, violations: violations(resources) };
+      const live = isNew ? NO_RUN : await readLive(stack);
+      const place = placeOf(inputs.settings);
+      const forecaster = { place, estimate: estimateHere, queue: queueOf(inputs) };
+      return {
+        kind: "finished",
+        stack: name,
+        isNew,
+        resources,
+        live,
+        violations: violations(resources),
+        place,
+        forecasts: await forecast(inputs, forecaster),
+      };
     } finally {
       close();
     }

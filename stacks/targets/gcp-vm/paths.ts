@@ -1,5 +1,8 @@
 import type { Mount, VolumeName } from "../../plan/types.ts";
 
+/** The bucket's object that the VM takes its plan from. */
+export const PLAN_OBJECT = "plan/compose.yaml";
+
 /** Where things are on the VM. */
 export const VM_PATHS = {
   /** The data disk; it outlives the VM. */

@@ -12,6 +12,7 @@ import { renderBudget, renderService } from "../google-cloud/render-project.ts";
 import { imageName, renderBucket, renderRegistry } from "../google-cloud/render-storage.ts";
 import { ColabEnterprise } from "./colab.ts";
 import type { InputFile } from "./inputs.ts";
+import { PLAN_OBJECT } from "./paths.ts";
 import { composeText, renderCompose } from "./render-compose.ts";
 import { renderIapFirewall } from "./render-firewall.ts";
 import { ACCESS_ROLES, renderRole, renderServiceAccount } from "./render-identity.ts";
@@ -196,7 +197,7 @@ export class GcpVmStack extends pulumi.ComponentResource {
     );
     const compose = new gcp.storage.BucketObject(
       `${name}-plan`,
-      { bucket: bucket.name, name: "plan/compose.yaml", content, contentType: "application/yaml" },
+      { bucket: bucket.name, name: PLAN_OBJECT, content, contentType: "application/yaml" },
       // The machine takes the plan up as soon as it is there, so what it mounts comes first.
       this.child({ dependsOn: [...this.#enabled, ...files] }),
     );

@@ -10,7 +10,6 @@ from tunestack_train.settings import RunConfig
 
 def architecture_of(config: RunConfig) -> Architecture:
     """From the model's folder, the cache, or the facts in `models`. Raises UnknownArchitecture, which says why not."""
-    from tunestack_train.model import cached_model
     from tunestack_train.rehearsal import SHAPE
 
     if config.model == REHEARSAL_MODEL:
@@ -21,7 +20,17 @@ def architecture_of(config: RunConfig) -> Architecture:
     facts = known(config.model)
     if facts is not None:
         return from_config(facts)
-    cached = None if config.model.startswith(("/", ".", "~")) else cached_model(config.model, config.model_revision)
+    cached = None if config.model.startswith(("/", ".", "~")) else _cached(config)
     if cached is None:
         raise UnknownArchitecture(f"nothing is known of {config.model} before its config.json is here")
     return read(cached)
+
+
+def _cached(config: RunConfig) -> Path | None:
+    """The hub's cache is read by the hub's package, which an estimate outside of the image need not have."""
+    from tunestack_train.model import cached_model
+
+    try:
+        return cached_model(config.model, config.model_revision)
+    except ModuleNotFoundError:
+        return None
