@@ -76,6 +76,7 @@ export const TARGET_DEFAULTS: Readonly<Record<TargetKind, RawSettings>> = {
         idleShutdown: "30m",
         publicInternet: false,
         users: [],
+        grantKey: true,
       },
     },
   },

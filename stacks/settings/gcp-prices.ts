@@ -126,6 +126,22 @@ function sizesOf(
   return Object.fromEntries(cores.map((count) => [`${prefix}${count}`, [base, count / baseCores] as const]));
 }
 
+/**
+ * One GPU that is attached to a machine, beside the machine's own price: https://github.com/skypilot-org/skypilot-catalog
+ * (catalogs/v8/gcp/vms.csv, commit 006059e, read 2026-11-29), which has it from the same catalogue of Google's.
+ */
+const ATTACHED: Readonly<Partial<Record<string, Regions>>> = {
+  "nvidia-tesla-t4": {
+    "us-central1": { standard: 0.35, spot: 0.175 },
+    "us-east1": { standard: 0.35, spot: 0.175 },
+    "us-east4": { standard: 0.37, spot: 0.1644 },
+    "us-west1": { standard: 0.35, spot: 0.175 },
+    "us-west4": { standard: 0.37, spot: 0.1258 },
+    "europe-west4": { standard: 0.3675, spot: 0.175 },
+    "asia-southeast1": { standard: 0.37, spot: 0.1645 },
+  },
+};
+
 /** Balanced persistent disks, a GiB for a month. */
 const DISK_GIB_MONTH: Readonly<Partial<Record<string, number>>> = {
   "us-central1": 0.1,
@@ -150,17 +166,18 @@ export const NAT_GATEWAY: number = 0.0448 / 32;
 /**
  * A machine with its GPU, by the hour.
  * @param accelerator Google's name of a GPU that is attached; undefined where the machine type brings it, or has none.
- * @returns undefined where the price is not known, as that of every attached GPU: the document has none of nvidia-tesla-t4.
+ * @returns undefined where the price of either is not known.
  */
 export function machinePrice(
   machineType: string,
   region: string,
   accelerator: string | undefined,
 ): HourlyPrice | undefined {
-  if (accelerator !== undefined) return undefined;
   const [base, times] = TIMES[machineType] ?? [machineType, 1];
-  const price = MACHINES[base]?.[region];
-  return price === undefined ? undefined : { spot: price.spot * times, standard: price.standard * times };
+  const machine = MACHINES[base]?.[region];
+  const gpu = accelerator === undefined ? { spot: 0, standard: 0 } : ATTACHED[accelerator]?.[region];
+  if (machine === undefined || gpu === undefined) return undefined;
+  return { spot: machine.spot * times + gpu.spot, standard: machine.standard * times + gpu.standard };
 }
 
 /** A balanced persistent disk by the hour; undefined where the price is not known. */

@@ -6,6 +6,8 @@ import { duration, size } from "./values.ts";
 /** Google takes no other times: https://cloud.google.com/colab/docs/idle-shutdown. */
 const COLAB_IDLE = { least: 600, most: 86_400 } as const;
 
+const KMS_KEY = /^projects\/[^/]+\/locations\/([^/]+)\/keyRings\/[^/]+\/cryptoKeys\/[^/]+$/;
+
 /** Notebooks of Colab Enterprise in the stack's project. Off by default. */
 const colab = z.strictObject({
   /** Default: false. */
@@ -26,10 +28,10 @@ const colab = z.strictObject({
   /** Key of your own that encrypts disks and results. Example: `projects/p/locations/us-central1/keyRings/r/cryptoKeys/k`. */
   kmsKey: z
     .string()
-    .regex(/^projects\/[^/]+\/locations\/[^/]+\/keyRings\/[^/]+\/cryptoKeys\/[^/]+$/, {
-      error: "is no key: write it as projects/P/locations/L/keyRings/R/cryptoKeys/K",
-    })
+    .regex(KMS_KEY, { error: "is no key: write it as projects/P/locations/L/keyRings/R/cryptoKeys/K" })
     .optional(),
+  /** Lets Google's service agent of Vertex AI use the key; false where others keep the key's rights. Default: true. */
+  grantKey: z.boolean(),
   /** Runs a notebook again and again, as a service account of its own; undefined runs none. */
   schedule: z
     .strictObject({
@@ -48,9 +50,9 @@ const colab = z.strictObject({
 /** The block of the target `gcp-vm`. */
 const fields = z.strictObject({
   ...cloudFields,
-  /** Zones of the region in which the VM may run, the preferred one first. Each has a data disk of its own. */
+  /** Zones of the region in which the VM may run; Google takes the one with room. Each has a data disk of its own. */
   zones: z.array(zone).min(1),
-  /** Kinds of GPU that will do, the preferred one first. Default: `[L4]`. */
+  /** Kinds of GPU that will do, the preferred one first: where no zone has it, the next one is taken. Default: `[L4]`. */
   gpus: z.array(z.enum(GPU_TYPE_NAMES)).min(1),
   /** `spot` is cheaper and may be taken away at any time; the run then goes on from its last checkpoint. Default: `spot`. */
   provisioning: z.enum(["spot", "standard"]),
@@ -66,10 +68,17 @@ const fields = z.strictObject({
 });
 
 /** The block with what its fields say of each other. */
-export const gcpSchema = fields.superRefine(({ region, zones, gpus, provisioning }, context) => {
+export const gcpSchema = fields.superRefine(({ region, zones, gpus, provisioning, colab: { kmsKey } }, context) => {
   const problem = (path: (string | number)[], message: string, remedy: string) =>
     context.addIssue({ code: "custom", path, message, params: { remedy } });
   for (const [index, reason, remedy] of zoneProblems({ region, zones })) problem(["zones", index], reason, remedy);
+  const keyLocation = KMS_KEY.exec(kmsKey ?? "")?.[1];
+  if (keyLocation !== undefined && keyLocation !== region)
+    problem(
+      ["colab", "kmsKey"],
+      `is in ${keyLocation}, and the disks that it is to encrypt in ${region}`,
+      `take a key of a key ring in ${region}`,
+    );
   gpus.forEach((gpu, index) => {
     if (gpus.indexOf(gpu) !== index) problem(["gpus", index], "stands there twice", "take it out");
     if (GPU_TYPES[gpu].accelerator !== undefined && gpus.length > 1)

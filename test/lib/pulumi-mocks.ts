@@ -51,6 +51,7 @@ const ANSWERS: Readonly<Record<string, (name: string, inputs: State) => State>> 
       "compute/router:Router",
       "compute/routerNat:RouterNat",
       "compute/subnetwork:Subnetwork",
+      "kms/cryptoKeyIAMMember:CryptoKeyIAMMember",
       "projects/iAMCustomRole:IAMCustomRole",
       "projects/iAMMember:IAMMember",
       "projects/service:Service",
@@ -76,6 +77,10 @@ const ANSWERS: Readonly<Record<string, (name: string, inputs: State) => State>> 
     controlPlaneEndpointsConfig: { dnsEndpointConfig: { endpoint: `${name}.gke.example` } },
     privateClusterConfig: { privateEndpoint: "10.10.0.2" },
     masterAuth: { clusterCaCertificate: "PGNlcnRpZmljYXRlPg==" },
+  }),
+  "gcp:projects/serviceIdentity:ServiceIdentity": (_name, inputs) => ({
+    ...inputs,
+    member: "serviceAccount:service-1234@gcp-sa-aiplatform.iam.gserviceaccount.com",
   }),
   "gcp:storage/bucketObject:BucketObject": (name, inputs) => ({ name, ...inputs, generation: 17 }),
   "gcp:compute/instanceTemplate:InstanceTemplate": (name, inputs) => ({

@@ -122,6 +122,24 @@ describe("what a stack on a GPU VM registers", () => {
     expect(violations(previewed(registrations))).toEqual([]);
   });
 
+  test("the right to use a key of one's own, unless others keep the key's rights", async () => {
+    const registrations = await declare({ colab: COLAB });
+    for (const [name, agent] of [
+      ["tunestack-colab-key-results", "gcp-sa-aiplatform"],
+      ["tunestack-colab-key-disks", "compute-system"],
+    ] as const) {
+      expect(find(registrations, name).inputs).toEqual({
+        cryptoKeyId: COLAB.kmsKey,
+        role: "roles/cloudkms.cryptoKeyEncrypterDecrypter",
+        member: `serviceAccount:service-1234@${agent}.iam.gserviceaccount.com`,
+      });
+      expect(find(registrations, "tunestack-colab-template").dependencies).toContain(name);
+    }
+    const kept = await declare({ colab: { ...COLAB, grantKey: false } });
+    expect(kept.filter(({ type }) => /kms|serviceIdentity/.test(type))).toEqual([]);
+    expect(find(kept, "tunestack-colab-template").inputs.encryptionSpec).toEqual({ kmsKeyName: COLAB.kmsKey });
+  });
+
   test("a runtime template with another GPU, disk, time and network, and without a key or a schedule", async () => {
     const colab = { enabled: true, gpu: "T4", disk: "50GiB", idleShutdown: "2h", publicInternet: true };
     const registrations = await declare({ colab });

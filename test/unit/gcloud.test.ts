@@ -292,22 +292,25 @@ describe("what a run costs", () => {
   });
 
   test("is not told where there is no price, nor of a run that has no speed yet", () => {
-    expect(costText(runCost(CLOUD_STACK, { machineType: "n1-standard-8" }, undefined))).toBe(
-      "price of n1-standard-8 not known",
+    expect(costText(runCost(CLOUD_STACK, { machineType: "x9-ultragpu-1g" }, undefined))).toBe(
+      "price of x9-ultragpu-1g not known",
     );
     expect(runCost(CLOUD_STACK, VM, { step: 0, max_steps: 10, eta_seconds: null }).left).toBeUndefined();
     expect(runCost(CLOUD_STACK, VM, { step: 10, max_steps: 10, eta_seconds: 0 }).whole).toBeUndefined();
   });
 });
 
-test("every kind of GPU has its machine's price in each region of its zones, or is known to have none", () => {
-  const without = Object.entries(GPU_TYPES).flatMap(([name, { machineType, accelerator, zones }]) =>
-    zones.flatMap((zone) => (machinePrice(machineType, regionOf(zone), accelerator) === undefined ? [name] : [])),
-  );
-  expect([...new Set(without)]).toEqual(["T4"]);
-  for (const { machineType, zones } of Object.values(GPU_TYPES)) {
-    for (const zone of zones) expect(machinePrice(machineType, regionOf(zone), undefined)?.spot).toBeGreaterThan(0);
+test("every kind of GPU has a price in each region of its zones, on spot less than the standard one", () => {
+  for (const [name, { machineType, accelerator, zones }] of Object.entries(GPU_TYPES)) {
+    for (const zone of zones) {
+      const { spot, standard } = machinePrice(machineType, regionOf(zone), accelerator) ?? { spot: 0, standard: 0 };
+      expect(spot, `${name} in ${zone}`).toBeGreaterThan(0);
+      expect(standard, `${name} in ${zone}`).toBeGreaterThan(spot);
+    }
   }
+  // A machine and the GPU that is attached to it.
+  expect(machinePrice("n1-standard-8", "us-central1", "nvidia-tesla-t4")?.standard).toBeCloseTo(0.73, 6);
+  expect(machinePrice("n1-standard-8", "us-central1", "nvidia-tesla-p4")).toBeUndefined();
 });
 
 describe("a cloud stack's secrets", () => {

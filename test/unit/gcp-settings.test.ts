@@ -49,6 +49,12 @@ const REJECTED: readonly (readonly [string, RawSettings, string, string])[] = [
     "is no key: write it as projects/P/locations/L/keyRings/R/cryptoKeys/K",
   ],
   [
+    "a key of another region",
+    { colab: { kmsKey: "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k" } },
+    "gcp.colab.kmsKey (test)",
+    "is in europe-west4, and the disks that it is to encrypt in us-central1",
+  ],
+  [
     "a time that is none of cron's",
     { colab: { schedule: { cron: "every night", notebook: "x.ipynb", maximumRun: "1h" } } },
     "gcp.colab.schedule.cron (test)",

@@ -11,10 +11,10 @@ import { forecastLines, runCostLine } from "../../scripts/lib/preview/forecast-r
 import { type Live, NO_RUN } from "../../scripts/lib/preview/live.ts";
 import { type Place, placeOf } from "../../scripts/lib/preview/place.ts";
 import { asJson, type FinishedPreview } from "../../scripts/lib/preview/report.ts";
-import { gcpInputs, stackInputs } from "../lib/inputs.ts";
+import { GCP, gcpInputs, stackInputs } from "../lib/inputs.ts";
 import { QUEUE } from "../lib/rendered.ts";
 
-const L4: Place = { words: "one L4 in us-central1, on spot", gpu: "L4", perHour: 0.5, rented: true };
+const L4: Place = { words: "one L4 in us-central1, on spot", gpu: "L4", gpus: 1, perHour: 0.5, rented: true };
 const GIB = 2 ** 30;
 
 function experiments(...list: readonly object[]): readonly Experiment[] {
@@ -90,6 +90,21 @@ describe("a stack", () => {
     expect(asked).toEqual([["--preset=rehearsal", "--gpu=a100-80gb"]]);
     expect(found).toMatchObject({ more: 0, unread: undefined });
     expect(found?.work).toMatchObject([{ kind: "run", name: "first-run", seconds: 7200, cost: 2 * 5.0688 }]);
+  });
+
+  test("in a cluster is told what all nodes of its run take, and in one of one's own what is not known", async () => {
+    const gke = {
+      ...GCP,
+      zones: ["us-central1-a"],
+      run: { nodes: 2 },
+      queue: { pools: [{ gpu: "L4", provisioning: "spot" }] },
+    };
+    const rented = placeOf(stackInputs({ settings: { target: "gke", gke } }).settings);
+    expect(rented).toMatchObject({ words: "2 nodes with 1 L4 each in us-central1, on spot", gpu: "L4", gpus: 2 });
+    expect(rented.perHour).toBeCloseTo(2 * 0.4799, 6);
+    const kubernetes = { registry: "registry.example/ml", queue: { pools: [{ gpu: "none" }] } };
+    const own = placeOf(stackInputs({ settings: { target: "kubernetes", kubernetes } }).settings);
+    expect(own).toMatchObject({ words: "a node without a GPU", gpu: undefined, rented: false });
   });
 
   test("on a machine of one's own, without a runner, is told nothing", async () => {

@@ -17,7 +17,7 @@ function recorded(name: string): readonly EngineEvent[] {
   return JSON.parse(readFileSync(file, "utf8")) as readonly EngineEvent[];
 }
 
-const OWN = { words: "the engine's machine", gpu: "here", perHour: undefined, rented: false } as const;
+const OWN = { words: "the engine's machine", gpu: "here", gpus: 1, perHour: undefined, rented: false } as const;
 
 function finished(name: string, live: Live = NO_RUN): FinishedPreview {
   const resources = readChanges(recorded(name));
@@ -287,7 +287,7 @@ describe("cost", () => {
   });
 
   test("of what has no price is never guessed", () => {
-    const attached = template("n1-standard-8", { guestAccelerators: [{ type: "nvidia-tesla-t4", count: 1 }] });
+    const attached = template("n1-standard-8", { guestAccelerators: [{ type: "nvidia-tesla-p4", count: 1 }] });
     for (const resource of [
       attached,
       template("g2-standard-8", { region: "africa-south1" }),

@@ -85,7 +85,7 @@ export async function forecast(
   { settings }: StackInputs,
   { place, estimate, queue }: Forecaster,
 ): Promise<Forecasts | undefined> {
-  const run = place.rented && settings.profiles.includes("training") ? [runOf(settings.training)] : [];
+  const run = place.rented && settings.profiles.includes("training") ? [runOf(settings.training, place)] : [];
   const pending = queue === undefined ? { work: [], unread: undefined } : await readPending(queue);
   const all = [...run, ...pending.work];
   if (all.length === 0 && pending.unread === undefined) return undefined;
@@ -97,12 +97,12 @@ export async function forecast(
   return { work, more: all.length - work.length, unread: pending.unread };
 }
 
-function runOf(training: StackInputs["settings"]["training"]): Work {
+function runOf(training: StackInputs["settings"]["training"], { gpus }: Place): Work {
   return {
     kind: "run",
     name: training.run,
     args: estimateArguments(training, training.set),
-    gpus: 1,
+    gpus,
     timeoutSeconds: undefined,
   };
 }

@@ -5,12 +5,15 @@ import type { CloudNames } from "../google-cloud/names.ts";
 import { renderGrant } from "../google-cloud/render-identity.ts";
 import {
   COLAB_ROLE,
+  COLAB_SERVICE,
   type ColabSchedule,
   NOTEBOOK_OBJECT,
   renderColabAccount,
+  renderKeyGrant,
   renderRuntime,
   renderRuntimeTemplate,
   renderSchedule,
+  serviceAgent,
 } from "./render-colab.ts";
 
 export interface ColabArgs {
@@ -28,14 +31,30 @@ export class ColabEnterprise extends pulumi.ComponentResource {
   constructor(name: string, args: ColabArgs, opts?: pulumi.ComponentResourceOptions) {
     super("tunestack:gcp-vm:ColabEnterprise", name, {}, opts);
     const { names, settings } = args;
+    const grants = this.key(name, args);
     const template = new gcp.colab.RuntimeTemplate(
       `${name}-template`,
       renderRuntimeTemplate(names, settings, args.network, args.subnet),
-      { parent: this },
+      { parent: this, dependsOn: [...grants] },
     );
     this.runtimes(name, args, template);
     if (settings.schedule !== undefined) this.schedule(name, args, settings.schedule, template);
     this.registerOutputs({});
+  }
+
+  /** A key encrypts nothing before Google's service agents may use it. */
+  private key(name: string, { names: { project }, settings }: ColabArgs): readonly pulumi.Resource[] {
+    const { kmsKey, grantKey } = settings;
+    if (kmsKey === undefined || !grantKey) return [];
+    const identity = { project, service: COLAB_SERVICE };
+    const { member } = new gcp.projects.ServiceIdentity(`${name}-agent`, identity, { parent: this });
+    return (["results", "disks"] as const).map((user) => {
+      const grant = renderKeyGrant(
+        kmsKey,
+        member.apply((agent) => serviceAgent(agent, user)),
+      );
+      return new gcp.kms.CryptoKeyIAMMember(`${name}-key-${user}`, grant, { parent: this });
+    });
   }
 
   private runtimes(name: string, { names, settings }: ColabArgs, template: gcp.colab.RuntimeTemplate): void {

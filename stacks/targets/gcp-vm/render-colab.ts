@@ -15,6 +15,25 @@ export const NOTEBOOK_OBJECT = "colab/scheduled.ipynb";
 /** What a person needs to use notebooks and the template. */
 export const COLAB_ROLE = "roles/aiplatform.colabEnterpriseUser";
 
+/** Vertex AI, of which Colab Enterprise is a part. */
+export const COLAB_SERVICE = "aiplatform.googleapis.com";
+
+/** What uses a key: Vertex AI for results, Compute Engine for disks, each by the project's service agent. */
+export const KEY_USERS = { results: "gcp-sa-aiplatform", disks: "compute-system" } as const;
+
+/**
+ * A service agent of the project that Vertex AI's own is in. Google tells that one alone; all have the project's number.
+ * @param agent Example: `serviceAccount:service-1234@gcp-sa-aiplatform.iam.gserviceaccount.com`.
+ */
+export function serviceAgent(agent: string, user: keyof typeof KEY_USERS): string {
+  return agent.replace(KEY_USERS.results, KEY_USERS[user]);
+}
+
+/** The right to encrypt and decrypt with one key, and no other right on it. */
+export function renderKeyGrant(key: string, member: pulumi.Input<string>): gcp.kms.CryptoKeyIAMMemberArgs {
+  return { cryptoKeyId: key, role: "roles/cloudkms.cryptoKeyEncrypterDecrypter", member };
+}
+
 /** The kind of runtime: in the stack's own network, with Secure Boot, and no longer there than it is used. */
 export function renderRuntimeTemplate(
   { project, region, prefix, labels }: CloudNames,
