@@ -13,7 +13,8 @@ const REPLACING = readdirSync(FOLDER, { recursive: true, encoding: "utf8" })
 
 const SLOW = ["test/**/*.engine.test.ts", "test/**/*.cluster.test.ts"];
 
-const QUICK = { setupFiles: ["test/lib/no-network.ts"], testTimeout: 20_000 };
+// On a busy machine the start of a program in a hook takes long.
+const QUICK = { setupFiles: ["test/lib/no-network.ts"], testTimeout: 20_000, hookTimeout: MINUTE };
 
 export default defineConfig({
   test: {
