@@ -238,6 +238,7 @@ SAID = {
     "fatal: unable to access 'https://h/': server certificate verification failed. CAfile: none": ("trusted", False),
     "fatal: detected dubious ownership in repository at '/srv/a.git'": ("another user", True),
     "error: file write error: No space left on device": ("full", False),
+    "fatal: couldn't find remote ref refs/heads/gpu-experiments": ("not any more", False),
     "fatal: something new": ("something new", False),
 }
 

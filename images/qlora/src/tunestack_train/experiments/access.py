@@ -220,6 +220,12 @@ _REASONS: Final[tuple[tuple[str, str, str, bool], ...]] = (
         True,
     ),
     (
+        r"couldn't find remote ref",
+        "{host} has not any more what it had a moment ago: {line}",
+        "nothing has to be done: it is looked at again",
+        False,
+    ),
+    (
         r"dubious ownership",
         "git does not trust the repository {url}: it belongs to another user",
         "run the runner as its owner, or: git config --global --add safe.directory '{url}'",

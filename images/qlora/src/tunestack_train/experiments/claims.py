@@ -1,6 +1,7 @@
 """Which claims are void: silent for their whole lease, or written by this runner before it was started again."""
 
 import contextlib
+import math
 
 from tunestack_train.experiments.access import AccessError
 from tunestack_train.experiments.git import Git, GitError, Refs
@@ -58,7 +59,11 @@ class Claims:
         if claim is None:
             return self._lease
         if claim not in self._named:
-            seconds = self._content(self._git.fetch_claim(name)).get("lease_seconds")
+            try:
+                seconds = self._content(self._git.fetch_claim(name)).get("lease_seconds")
+            except AccessError:
+                # It has just gone, or the server has: the next look tells.
+                return math.inf
             self._named[claim] = float(seconds) if isinstance(seconds, int | float) else self._lease
         return self._named[claim]
 
