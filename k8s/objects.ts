@@ -102,10 +102,13 @@ export type Custom =
   | ClusterQueueObject
   | LocalQueueObject
   | WorkloadPriorityClassObject
-  | JobSetObject;
+  | JobSetObject
+  | TrainingRuntimeObject
+  | TrainJobObject;
 
-// What tunestack uses of Kueue's API v1beta2 and of JobSet's v1alpha2, in their words:
-// https://kueue.sigs.k8s.io/docs/reference/kueue.v1beta2, https://jobset.sigs.k8s.io/docs/reference/jobset.v1alpha2.
+// What tunestack uses of Kueue's API v1beta2, of JobSet's v1alpha2 and of Kubeflow Trainer's v1alpha1, in their words:
+// https://kueue.sigs.k8s.io/docs/reference/kueue.v1beta2, https://jobset.sigs.k8s.io/docs/reference/jobset.v1alpha2,
+// https://github.com/kubeflow/trainer/tree/v2.1.0/manifests/base/crds.
 
 const KUEUE = "kueue.x-k8s.io/v1beta2";
 type Kueue = typeof KUEUE;
@@ -156,23 +159,44 @@ export type WorkloadPriorityClassObject = Of<Kueue, "WorkloadPriorityClass"> & {
   readonly description: string;
 };
 
-export type JobSetObject = Of<"jobset.x-k8s.io/v1alpha2", "JobSet"> & {
-  readonly spec: {
-    readonly network: { readonly enableDNSHostnames: true; readonly subdomain: string };
-    readonly successPolicy: { readonly operator: "All" };
-    readonly failurePolicy: {
-      readonly maxRestarts: number;
-      readonly restartStrategy: "BlockingRecreate";
-      readonly rules: readonly {
-        readonly name: string;
-        readonly action: "FailJobSet" | "RestartJobSet" | "RestartJobSetAndIgnoreMaxRestarts";
-        readonly onJobFailureReasons: readonly string[];
-      }[];
-    };
-    readonly replicatedJobs: readonly {
+export interface JobSetSpec {
+  readonly network: { readonly enableDNSHostnames: true; readonly subdomain: string };
+  readonly successPolicy: { readonly operator: "All" };
+  readonly failurePolicy: {
+    readonly maxRestarts: number;
+    readonly restartStrategy: "BlockingRecreate";
+    readonly rules: readonly {
       readonly name: string;
-      readonly replicas: number;
-      readonly template: { readonly metadata: { readonly labels: Metadata["labels"] }; readonly spec: JobSpec };
+      readonly action: "FailJobSet" | "RestartJobSet" | "RestartJobSetAndIgnoreMaxRestarts";
+      readonly onJobFailureReasons: readonly string[];
     }[];
+  };
+  readonly replicatedJobs: readonly {
+    readonly name: string;
+    readonly replicas: number;
+    readonly template: { readonly metadata: { readonly labels: Metadata["labels"] }; readonly spec: JobSpec };
+  }[];
+}
+
+export type JobSetObject = Of<"jobset.x-k8s.io/v1alpha2", "JobSet"> & { readonly spec: JobSetSpec };
+
+const TRAINER = "trainer.kubeflow.org/v1alpha1";
+type Trainer = typeof TRAINER;
+
+/** The JobSet that a TrainJob of its namespace is turned into. */
+export type TrainingRuntimeObject = Of<Trainer, "TrainingRuntime"> & {
+  readonly spec: {
+    readonly mlPolicy: { readonly numNodes: number };
+    readonly template: { readonly metadata: { readonly labels: Metadata["labels"] }; readonly spec: JobSetSpec };
+  };
+};
+
+export type TrainJobObject = Of<Trainer, "TrainJob"> & {
+  readonly spec: {
+    readonly runtimeRef: {
+      readonly apiGroup: "trainer.kubeflow.org";
+      readonly kind: "TrainingRuntime";
+      readonly name: string;
+    };
   };
 };

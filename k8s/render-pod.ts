@@ -15,6 +15,8 @@ export interface PodNeeds {
   readonly gpus: number;
   readonly priorityClass: string;
   readonly serviceAccount: string;
+  /** Name of the container, where it has to be another than the workload's. */
+  readonly container?: string | undefined;
   readonly restartPolicy: "Always" | "OnFailure" | "Never";
   readonly graceSeconds: number;
   /** Whether a container that does not answer is started again; a run is left alone. */
@@ -30,6 +32,10 @@ export interface PodNeeds {
   /** Nodes on which the pod may be; undefined leaves it to the scheduler. */
   readonly nodes?: readonly NodePool[];
   readonly runtimeClass?: string | undefined;
+  /** A config map whose keys are files of this folder. */
+  readonly files?: { readonly configMap: string; readonly folder: string };
+  /** Whether the pod may ask the API server, with the rights of its service account. */
+  readonly apiAccess?: boolean;
   /** Room on the node's disk for what is written outside of memory and volumes: logs. */
   readonly ephemeralStorage?: string;
 }
@@ -46,7 +52,7 @@ export function renderPod(workload: Workload, layout: ClusterLayout, resolve: Re
   const { uid, gid } = ownerOf(workload);
   const spec: PodSpec = {
     serviceAccountName: needs.serviceAccount,
-    automountServiceAccountToken: false,
+    automountServiceAccountToken: needs.apiAccess ?? false,
     enableServiceLinks: false,
     restartPolicy: needs.restartPolicy,
     priorityClassName: needs.priorityClass,
@@ -64,7 +70,7 @@ export function renderPod(workload: Workload, layout: ClusterLayout, resolve: Re
     ...(needs.runtimeClass === undefined ? {} : { runtimeClassName: needs.runtimeClass }),
     ...(needs.nodes === undefined ? {} : renderPlacement(needs.nodes)),
     containers: [renderContainer(workload, resolve, needs)],
-    volumes: renderVolumes(workload, resolve),
+    volumes: [...renderVolumes(workload, resolve), ...fileVolumes(needs)],
   };
   const labels = { ...labelsOf(layout, workload.name), ...reachLabels(workload, layout), ...needs.labels };
   return {
@@ -116,7 +122,7 @@ function reachLabels({ name, reaches }: Workload, { identities }: ClusterLayout)
 function renderContainer(workload: Workload, resolve: Resolver, needs: PodNeeds): Container {
   const command = needs.command ?? workload.command;
   return {
-    name: workload.name,
+    name: needs.container ?? workload.name,
     image: resolve.image(workload.image),
     imagePullPolicy: "IfNotPresent",
     ...(command === undefined ? {} : { args: [...command] }),
@@ -137,8 +143,15 @@ function renderContainer(workload: Workload, resolve: Resolver, needs: PodNeeds)
       ...workload.mounts.flatMap((mount) => renderMount(mount, resolve, needs.folderOfVolume)),
       ...secretMounts(workload),
       ...memoryVolumes(workload).map(({ name, path }) => ({ name, mountPath: path })),
+      ...(needs.files === undefined
+        ? []
+        : [{ name: needs.files.configMap, mountPath: needs.files.folder, readOnly: true }]),
     ],
   };
+}
+
+function fileVolumes({ files }: PodNeeds) {
+  return files === undefined ? [] : [{ name: files.configMap, configMap: { name: files.configMap } }];
 }
 
 function renderEnvironment({ environment }: Workload, { gpus, environment: more = [] }: PodNeeds): Variable[] {
@@ -224,7 +237,7 @@ function memoryVolumes({ scratch, sharedMemoryBytes }: Workload) {
   return [...folders, { name: "shared-memory", path: "/dev/shm", bytes: sharedMemoryBytes }];
 }
 
-function renderVolumes(workload: Workload, resolve: Resolver): NonNullable<PodSpec["volumes"]> {
+function renderVolumes(workload: Workload, resolve: Resolver) {
   const { mounts } = workload;
   const claims = mounts.flatMap((mount) =>
     mount.kind === "volume"

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import type { RunPlan, Workload } from "../stacks/plan/types.ts";
 import type { ClusterLayout, Resolver } from "./layout.ts";
 import { clusterName, inNamespace, LABELS, LOCAL_QUEUE, labelsOf, NODE_JOB, runObjectName } from "./names.ts";
-import type { JobSetObject, JobSpec, PodTemplate } from "./objects.ts";
+import type { JobSetObject, JobSetSpec, JobSpec, Metadata, PodTemplate } from "./objects.ts";
 import { priorityClassName } from "./render-foundation.ts";
 import { renderPod } from "./render-pod.ts";
 
@@ -28,42 +28,63 @@ export function runSpecification({ workload }: RunPlan, { run }: ClusterLayout):
 
 /** The run as a JobSet of one job with a pod on each node, which Kueue holds back until there is room. */
 export function renderJobSet(plan: RunPlan, layout: ClusterLayout, resolve: Resolver): JobSetObject {
-  const name = runObjectName(plan.run);
   return {
     apiVersion: "jobset.x-k8s.io/v1alpha2",
     kind: "JobSet",
-    metadata: {
-      ...inNamespace(layout, name, plan.workload.name),
-      labels: {
-        ...labelsOf(layout, plan.workload.name),
-        ...runLabels(plan, layout),
-        "kueue.x-k8s.io/queue-name": LOCAL_QUEUE,
-        "kueue.x-k8s.io/priority-class": clusterName(layout, layout.run.priority),
-      },
-    },
-    spec: {
-      network: { enableDNSHostnames: true, subdomain: name },
-      successPolicy: { operator: "All" },
-      failurePolicy: {
-        maxRestarts: RETRIES,
-        restartStrategy: "BlockingRecreate",
-        rules: [{ name: "mistake", action: "FailJobSet", onJobFailureReasons: ["PodFailurePolicy"] }],
-      },
-      replicatedJobs: [
-        {
-          name: NODE_JOB,
-          replicas: 1,
-          template: {
-            metadata: { labels: runLabels(plan, layout) },
-            spec: renderJob(plan, layout, renderRunPod(plan, layout, resolve, rendezvous(name))),
-          },
-        },
-      ],
+    metadata: queuedMetadata(plan, layout),
+    spec: renderJobSetSpec(plan, layout, resolve),
+  };
+}
+
+/** Metadata of the object that Kueue queues as the run. */
+export function queuedMetadata(plan: RunPlan, layout: ClusterLayout): Metadata & { readonly namespace: string } {
+  return {
+    ...inNamespace(layout, runObjectName(plan.run), plan.workload.name),
+    labels: {
+      ...labelsOf(layout, plan.workload.name),
+      ...runLabels(plan, layout),
+      "kueue.x-k8s.io/queue-name": LOCAL_QUEUE,
+      "kueue.x-k8s.io/priority-class": clusterName(layout, layout.run.priority),
     },
   };
 }
 
-function runLabels(plan: RunPlan, layout: ClusterLayout): Readonly<Record<string, string>> {
+/** What another controller wants of a JobSet that it makes: the name of the container, labels of the job. */
+export interface JobSetNeeds {
+  readonly container?: string;
+  readonly jobLabels?: Readonly<Record<string, string>>;
+}
+
+export function renderJobSetSpec(
+  plan: RunPlan,
+  layout: ClusterLayout,
+  resolve: Resolver,
+  { container = plan.workload.name, jobLabels = {} }: JobSetNeeds = {},
+): JobSetSpec {
+  const name = runObjectName(plan.run);
+  const pod = renderRunPod(plan, layout, resolve, { container, endpoint: rendezvous(name) });
+  return {
+    network: { enableDNSHostnames: true, subdomain: name },
+    successPolicy: { operator: "All" },
+    failurePolicy: {
+      maxRestarts: RETRIES,
+      restartStrategy: "BlockingRecreate",
+      rules: [{ name: "mistake", action: "FailJobSet", onJobFailureReasons: ["PodFailurePolicy"] }],
+    },
+    replicatedJobs: [
+      {
+        name: NODE_JOB,
+        replicas: 1,
+        template: {
+          metadata: { labels: { ...runLabels(plan, layout), ...jobLabels } },
+          spec: renderJob(layout, container, pod),
+        },
+      },
+    ],
+  };
+}
+
+export function runLabels(plan: RunPlan, layout: ClusterLayout): Readonly<Record<string, string>> {
   return { [LABELS.run]: plan.run, [LABELS.specification]: runSpecification(plan, layout) };
 }
 
@@ -73,7 +94,7 @@ function rendezvous(name: string): string {
 }
 
 /** What a pod that ended means: taken away, asked to stop, a mistake, or a death that may not come again. */
-function renderJob({ workload }: RunPlan, { run }: ClusterLayout, template: PodTemplate): JobSpec {
+function renderJob({ run }: ClusterLayout, containerName: string, template: PodTemplate): JobSpec {
   const notItsDoing = isAlone(run) ? [STOPPED] : [LOST_ANOTHER, STOPPED];
   return {
     completionMode: "Indexed",
@@ -87,8 +108,8 @@ function renderJob({ workload }: RunPlan, { run }: ClusterLayout, template: PodT
         // Preemption, a drained node, a node that is gone: none of the run's doing, and the other pods of the run, which
         // end with it, are made anew as well.
         { action: "Ignore", onPodConditions: [{ type: "DisruptionTarget", status: "True" }] },
-        { action: "Ignore", onExitCodes: { containerName: workload.name, operator: "In", values: notItsDoing } },
-        { action: "FailJob", onExitCodes: { containerName: workload.name, operator: "In", values: MISTAKES } },
+        { action: "Ignore", onExitCodes: { containerName, operator: "In", values: notItsDoing } },
+        { action: "FailJob", onExitCodes: { containerName, operator: "In", values: MISTAKES } },
       ],
     },
     template,
@@ -96,7 +117,12 @@ function renderJob({ workload }: RunPlan, { run }: ClusterLayout, template: PodT
 }
 
 /** The pod of each node. Node labels and tolerations come from the flavor that Kueue chooses. */
-export function renderRunPod(plan: RunPlan, layout: ClusterLayout, resolve: Resolver, endpoint: string): PodTemplate {
+function renderRunPod(
+  plan: RunPlan,
+  layout: ClusterLayout,
+  resolve: Resolver,
+  { container, endpoint }: { readonly container: string; readonly endpoint: string },
+): PodTemplate {
   const { workload } = plan;
   const { run } = layout;
   return renderPod(workload, layout, resolve, {
@@ -105,6 +131,7 @@ export function renderRunPod(plan: RunPlan, layout: ClusterLayout, resolve: Reso
     gpus: workload.gpu === "none" ? 0 : run.gpus,
     priorityClass: priorityClassName(layout, "runs"),
     serviceAccount: workload.name,
+    container,
     restartPolicy: "Never",
     graceSeconds: graceSeconds(workload, layout),
     liveness: false,
@@ -118,7 +145,7 @@ export function renderRunPod(plan: RunPlan, layout: ClusterLayout, resolve: Reso
   });
 }
 
-function graceSeconds(workload: Workload, { pools }: ClusterLayout): number {
+export function graceSeconds(workload: Workload, { pools }: ClusterLayout): number {
   return pools.some(({ spot }) => spot)
     ? Math.min(workload.stopGraceSeconds, SPOT_GRACE_SECONDS)
     : workload.stopGraceSeconds;

@@ -1,5 +1,5 @@
 import { stringify } from "yaml";
-import type { Plan } from "../stacks/plan/types.ts";
+import type { Plan, RunPlan } from "../stacks/plan/types.ts";
 import type { ClusterLayout, Resolver } from "./layout.ts";
 import type { KubernetesObject, Rendered } from "./objects.ts";
 import { renderNamespace, renderPriorityClasses, renderSecret, renderServiceAccount } from "./render-foundation.ts";
@@ -8,6 +8,7 @@ import { renderNetworkPolicies } from "./render-network.ts";
 import { renderQueue } from "./render-queue.ts";
 import { renderJobSet } from "./render-run.ts";
 import { renderBudget, renderService } from "./render-services.ts";
+import { renderTrainJob } from "./render-train-job.ts";
 import { renderVolumes } from "./render-volumes.ts";
 
 /** The plan as objects, in an order in which each comes after those that it names. */
@@ -34,10 +35,17 @@ export function renderStack(plan: Plan, layout: ClusterLayout, resolve: Resolver
 function renderRun({ run }: Plan, layout: ClusterLayout, resolve: Resolver): readonly Rendered[] {
   if (run === undefined) return [];
   const budget = renderBudget(layout, run.workload.name, { maxUnavailable: 0 });
-  return [
-    { logicalName: "run-disruption-budget", object: budget },
-    { logicalName: "run", object: renderJobSet(run, layout, resolve) },
-  ];
+  return [{ logicalName: "run-disruption-budget", object: budget }, ...renderRunAs(run, layout, resolve)];
+}
+
+/** The run by itself, as what the cluster's setting `runAs` says. */
+export function renderRunAs(run: RunPlan, layout: ClusterLayout, resolve: Resolver): readonly Rendered[] {
+  switch (layout.runAs) {
+    case "jobset":
+      return [{ logicalName: "run", object: renderJobSet(run, layout, resolve) }];
+    case "trainjob":
+      return renderTrainJob(run, layout, resolve);
+  }
 }
 
 /** The plan as plain objects, for whoever applies them without Pulumi. */

@@ -48,6 +48,7 @@ function lifetime({ kind }: KubernetesObject): pulumi.CustomResourceOptions {
       return { replaceOnChanges: ["parameters", "provisioner"], deleteBeforeReplace: true };
     // What a run was asked to do cannot change in the cluster, and two of a name cannot be there at once.
     case "JobSet":
+    case "TrainJob":
       return { replaceOnChanges: ["spec"], deleteBeforeReplace: true };
     default:
       return {};
@@ -93,6 +94,8 @@ function register(name: string, object: KubernetesObject, opts: pulumi.CustomRes
     case "LocalQueue":
     case "WorkloadPriorityClass":
     case "JobSet":
+    case "TrainingRuntime":
+    case "TrainJob":
       return new kubernetes.apiextensions.CustomResource(name, object, opts);
   }
 }

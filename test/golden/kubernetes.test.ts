@@ -75,6 +75,36 @@ test("a run alone on one node, on CPUs", () => {
   );
 });
 
+test("a run as a TrainJob of Kubeflow Trainer", () => {
+  const { objects } = renderCluster({
+    kubernetes: { runAs: "trainjob", queue: { pools: [{ gpu: "L4" }] } },
+    settings: { profiles: ["training"] },
+  });
+  const [runtime, job] = objects.filter(({ kind }) => kind === "TrainingRuntime" || kind === "TrainJob");
+  const name = runtime?.metadata.name ?? "";
+  expect(name).toMatch(/^first-run-[0-9a-f]{8}$/);
+  const text = JSON.stringify([runtime, job].map((one) => one && withoutHashes(one))).replaceAll(name, "first-run-<hash>");
+  expectGolden("kubernetes/train-job.yaml", JSON.parse(text));
+});
+
+test("Kubeflow Trainer makes the pods of a JobSet, its container by another name", () => {
+  const specOf = (runAs: string, kind: string) => {
+    const { objects } = renderCluster({ kubernetes: { runAs }, settings: { profiles: ["training"] } });
+    const object = objects.find((one) => one.kind === kind);
+    return object?.kind === "TrainingRuntime" ? object.spec.template.spec : object?.kind === "JobSet" && object.spec;
+  };
+  const asJobSet = JSON.parse(JSON.stringify(specOf("jobset", "JobSet")), (key, value: unknown) => {
+    if (key === "containers") return (value as object[]).map((one) => ({ ...one, name: "node" }));
+    return key === "containerName" ? "node" : value;
+  }) as { replicatedJobs: [{ template: { metadata: { labels: object } } }] };
+  const [job] = asJobSet.replicatedJobs;
+  job.template.metadata.labels = {
+    ...job.template.metadata.labels,
+    "trainer.kubeflow.org/trainjob-ancestor-step": "trainer",
+  };
+  expect(specOf("trainjob", "TrainingRuntime")).toEqual(asJobSet);
+});
+
 test("YAML reads back as the objects that were written", () => {
   const { objects } = renderCluster();
   const read = parseAllDocuments(objectsText(objects)).map((document) => document.toJS() as unknown);
