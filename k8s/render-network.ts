@@ -3,8 +3,10 @@ import type { ClusterLayout } from "./layout.ts";
 import { CLOUD_PEER, inNamespace, LABELS, labelsOf } from "./names.ts";
 import type { NetworkPolicyObject, Rendered } from "./objects.ts";
 
-/** Addresses that are not the internet's: RFC 1918, RFC 6598, loopback and link-local with the clouds' metadata servers. */
-const PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"];
+/** RFC 1918, RFC 6598. */
+const NETWORKS = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"];
+/** Addresses that are not the internet's: those, loopback and link-local with the clouds' metadata servers. */
+const PRIVATE = [...NETWORKS, "127.0.0.0/8", "169.254.0.0/16"];
 const INTERNET = { ipBlock: { cidr: "0.0.0.0/0", except: PRIVATE } };
 
 const tcp = (port: number) => ({ protocol: "TCP", port });
@@ -41,6 +43,9 @@ export function renderNetworkPolicies(plan: Plan, layout: ClusterLayout): readon
       egress: [{ to: [INTERNET], ports: [tcp(22), tcp(9418)] }],
     }),
     ...(Object.keys(layout.identities).length === 0 ? [] : [policy("cloud", CLOUD)]),
+    ...(plan.services.some(({ submits }) => submits !== undefined)
+      ? [policy("kubernetes", { podSelector: reaching("kubernetes"), policyTypes: ["Egress"], egress: [API_SERVER] })]
+      : []),
     ...runPolicy(plan, layout).map((spec) => policy("run", spec)),
     ...plan.services
       .filter(({ name, ports }) => reached.has(name) && ports.length > 0)
@@ -74,6 +79,12 @@ const CLOUD: NetworkPolicyObject["spec"] = {
     { to: [{ ipBlock: { cidr: "169.254.169.252/32" } }], ports: [tcp(988)] },
     { to: [INTERNET], ports: [tcp(443)] },
   ],
+};
+
+/** Behind the address that pods know are the control plane's own, which no policy can name; they answer on these ports. */
+const API_SERVER = {
+  to: [INTERNET, ...NETWORKS.map((cidr) => ({ ipBlock: { cidr } }))],
+  ports: [tcp(443), tcp(6443)],
 };
 
 function reaching(peer: string) {

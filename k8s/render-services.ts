@@ -43,7 +43,8 @@ export function renderService(workload: Workload, layout: ClusterLayout, resolve
   ];
 }
 
-function needs(workload: Workload, layout: ClusterLayout): PodNeeds {
+/** What every service's pod asks for. */
+export function serviceNeeds(workload: Workload, layout: ClusterLayout): PodNeeds {
   return {
     cpu: CPU,
     memoryBytes: workload.memoryBytes ?? MEMORY_WHERE_NONE_IS_SET,
@@ -58,7 +59,12 @@ function needs(workload: Workload, layout: ClusterLayout): PodNeeds {
   };
 }
 
-function renderDeployment(workload: Workload, layout: ClusterLayout, resolve: Resolver): DeploymentObject {
+export function renderDeployment(
+  workload: Workload,
+  layout: ClusterLayout,
+  resolve: Resolver,
+  needs = serviceNeeds(workload, layout),
+): DeploymentObject {
   return {
     apiVersion: "apps/v1",
     kind: "Deployment",
@@ -69,7 +75,7 @@ function renderDeployment(workload: Workload, layout: ClusterLayout, resolve: Re
       strategy: { type: "Recreate" },
       revisionHistoryLimit: 3,
       selector: { matchLabels: labelsOf(layout, workload.name) },
-      template: renderPod(workload, layout, resolve, needs(workload, layout)),
+      template: renderPod(workload, layout, resolve, needs),
     },
   };
 }
@@ -90,7 +96,7 @@ function renderDaemonSet(workload: Workload, layout: ClusterLayout, resolve: Res
       // Nobody waits for a sample: all of them at once.
       updateStrategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: "100%" } },
       template: renderPod(workload, layout, resolve, {
-        ...needs(workload, layout),
+        ...serviceNeeds(workload, layout),
         environment,
         folderOfVolume: `nodes/$(${NODE_VARIABLE})`,
         nodes: layout.pools.filter(({ quota }) => quota.gpus > 0),
@@ -125,7 +131,7 @@ function renderCronJob(
           backoffLimit: 1,
           activeDeadlineSeconds: Math.max(3600, intervalSeconds),
           template: renderPod(workload, layout, resolve, {
-            ...needs(workload, layout),
+            ...serviceNeeds(workload, layout),
             command,
             restartPolicy: "Never",
             liveness: false,

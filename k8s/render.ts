@@ -2,6 +2,7 @@ import { stringify } from "yaml";
 import type { Plan, RunPlan } from "../stacks/plan/types.ts";
 import type { ClusterLayout, Resolver } from "./layout.ts";
 import type { KubernetesObject, Rendered } from "./objects.ts";
+import { renderSubmitter } from "./render-experiments.ts";
 import { renderNamespace, renderPriorityClasses, renderSecret, renderServiceAccount } from "./render-foundation.ts";
 import { renderInputs } from "./render-inputs.ts";
 import { renderNetworkPolicies } from "./render-network.ts";
@@ -26,7 +27,11 @@ export function renderStack(plan: Plan, layout: ClusterLayout, resolve: Resolver
     ...renderVolumes(plan, layout),
     ...renderNetworkPolicies(plan, layout),
     ...renderQueue(layout),
-    ...plan.services.flatMap((workload) => renderService(workload, layout, resolve)),
+    ...plan.services.flatMap((workload) =>
+      workload.submits === undefined
+        ? renderService(workload, layout, resolve)
+        : renderSubmitter(workload, workload.submits, layout, resolve),
+    ),
     ...renderRun(plan, layout, resolve),
   ];
 }

@@ -64,7 +64,7 @@ function everyService(inputs: StackInputs, cuda: boolean): readonly ServicePlan[
 }
 
 function reasonToLeaveOut({ settings, machine }: StackInputs, workload: Workload): string | undefined {
-  if (workload.name !== "qlora-training" && !settings.services[workload.name].enabled) {
+  if (isService(workload.name) && !settings.services[workload.name].enabled) {
     return `services.${workload.name}.enabled is false`;
   }
   if (settings.target === "kubernetes" && workload.gpu === "monitor" && settings.kubernetes.runtimeClass === undefined)
@@ -77,6 +77,11 @@ function reasonToLeaveOut({ settings, machine }: StackInputs, workload: Workload
     return `the image ${workload.image.reference.split("@")[0]} cannot be had: registry-1.docker.io does not answer`;
   }
   return undefined;
+}
+
+/** The others are jobs, of the stack or of experiment-runner. */
+function isService(name: WorkloadName): name is Exclude<WorkloadName, "qlora-training" | "experiment"> {
+  return name !== "qlora-training" && name !== "experiment";
 }
 
 function jupyter({ settings, secretFiles }: StackInputs, cuda: boolean): Workload {
@@ -239,50 +244,56 @@ function keepArguments({ backup: { keep } }: Settings): readonly string[] {
 const RUNNER_STATE = "/checkpoints/.experiment-runner";
 /** In the volume that is protected and backed up, since nobody can tell what of it can be made again. */
 const RUNNER_OUTPUTS = "/checkpoints/experiments";
+const JOB_TEMPLATE = "/etc/tunestack/job.json";
 const RUNNER = ["python", "-m", "tunestack_train.experiments"] as const;
 
 function experimentRunner({ settings, secretFiles }: StackInputs, cuda: boolean): Workload {
   const { repository, branch, pollInterval, cpuPlaces } = settings.experiments;
-  return {
+  const command = [
+    ...RUNNER,
+    "run",
+    ...(repository === undefined ? [] : [`--repository=${repository}`]),
+    `--branch=${branch}`,
+    `--poll=${pollInterval}s`,
+    `--state=${RUNNER_STATE}`,
+    `--outputs=${RUNNER_OUTPUTS}`,
+    // Without a GPU everything is a rehearsal; a GPU that drops out of sight must not turn into one.
+    ...(cuda ? [] : ["--gpus-on-cpu"]),
+  ];
+  const cache = mountVolume("training_models_cache");
+  const volumes = [mountVolume("training_checkpoints"), mountVolume("training_logs")];
+  const access = secretMounts(secretFiles, ["git-token", "git-ssh-key", "git-known-hosts"]);
+  const used = secretMounts(secretFiles, ["webhook-url", "hf-token", "wandb-api-key"]);
+  const experiment = {
     ...OUR_IMAGE,
     name: "experiment-runner",
     image: { kind: "stage", stage: "training" },
-    command: [
-      ...RUNNER,
-      "run",
-      ...(repository === undefined ? [] : [`--repository=${repository}`]),
-      `--branch=${branch}`,
-      `--poll=${pollInterval}s`,
-      `--state=${RUNNER_STATE}`,
-      `--outputs=${RUNNER_OUTPUTS}`,
-      `--cpu-places=${cpuPlaces}`,
-      // Without a GPU everything is a rehearsal; a GPU that drops out of sight must not turn into one.
-      ...(cuda ? [] : ["--gpus-on-cpu"]),
-    ],
     environment: gpuEnvironment(cuda),
-    mounts: [
-      mountVolume("training_models_cache"),
-      mountVolume("training_checkpoints"),
-      mountVolume("training_logs"),
-      ...secretMounts(secretFiles, [
-        "git-token",
-        "git-ssh-key",
-        "git-known-hosts",
-        "webhook-url",
-        "hf-token",
-        "wandb-api-key",
-      ]),
-    ],
+    mounts: [cache, ...volumes, ...used],
     ports: [],
     scratch: SCRATCH,
     gpu: cuda ? "all" : "none",
-    memoryBytes: settings.services["experiment-runner"].memory,
+    memoryBytes: undefined,
     sharedMemoryBytes: settings.training.sharedMemory,
     processLimit: 16384,
     health: { command: [...RUNNER, "health", `--state=${RUNNER_STATE}`], ...healthTimes({ startSeconds: 120 }) },
+    stopGraceSeconds: Math.ceil(settings.training.stopGrace),
+    reaches: ["internet", "wandb-local"],
+  } as const satisfies Omit<Workload, "command">;
+  return {
+    ...experiment,
+    command: [...command, `--cpu-places=${cpuPlaces}`],
+    mounts: [cache, ...volumes, ...access, ...used],
+    memoryBytes: settings.services["experiment-runner"].memory,
     // What runs is ended and given back to the queue.
-    stopGraceSeconds: Math.ceil(settings.training.stopGrace) + 30,
+    stopGraceSeconds: experiment.stopGraceSeconds + 30,
     reaches: ["internet", "git", "wandb-local"],
+    submits: {
+      command: [...command, `--job-template=${JOB_TEMPLATE}`],
+      mounts: [...volumes, ...access, ...secretMounts(secretFiles, ["webhook-url"])],
+      template: JOB_TEMPLATE,
+      job: { ...experiment, name: "experiment" },
+    },
   };
 }
 

@@ -74,7 +74,8 @@ export type WorkloadName =
   | "wandb-local"
   | "gpu-monitor"
   | "training-backup"
-  | "experiment-runner";
+  | "experiment-runner"
+  | "experiment";
 
 /** One container, wherever it runs. */
 export interface Workload {
@@ -105,10 +106,23 @@ export interface Workload {
   readonly reaches: readonly Peer[];
   /** Jobs that do the service's work at intervals where a target starts jobs by the clock; undefined where none can. */
   readonly scheduled?: readonly ScheduledJob[];
+  /** How the service hands its work to a cluster's queue, where a target has one; undefined where it works by itself. */
+  readonly submits?: SubmittedJobs;
 }
 
 /** `internet`: HTTPS to public addresses; `git`: also SSH and git's own protocol; or a service of the stack. */
 export type Peer = "internet" | "git" | WorkloadName;
+
+/** A service that has its work done by jobs: itself it needs neither GPUs nor the memory for them. */
+export interface SubmittedJobs {
+  /** The service's command and mounts there. */
+  readonly command: readonly string[];
+  readonly mounts: readonly Mount[];
+  /** File from which the service makes its jobs. Example: `/etc/tunestack/job.json`. */
+  readonly template: string;
+  /** A job, but for its command. */
+  readonly job: Omit<Workload, "command" | "submits">;
+}
 
 export interface ScheduledJob {
   /** Added to the service's name. Example: `drill`. */

@@ -24,6 +24,7 @@ const PARTS: Readonly<Record<WorkloadName, string>> = {
   "gpu-monitor": "monitor",
   "training-backup": "backup",
   "experiment-runner": "runner",
+  experiment: "experiment",
 };
 
 /** The parts that use buckets, each with an account of its own for those that it uses; the others are nobody. */
@@ -32,7 +33,8 @@ export function cloudAccounts(
   settings: GkeSettings,
   names: ClusterNames,
 ): readonly CloudAccount[] {
-  const workloads = [...services, ...(run === undefined ? [] : [run.workload])];
+  const jobs = services.flatMap(({ submits }) => (submits === undefined ? [] : [submits.job]));
+  const workloads = [...services, ...jobs, ...(run === undefined ? [] : [run.workload])];
   return workloads.flatMap((workload): readonly CloudAccount[] => {
     const grants = [...volumeGrants(workload, settings, names), ...snapshotGrants(workload, names)];
     if (grants.length === 0) return [];
@@ -40,7 +42,11 @@ export function cloudAccounts(
   });
 }
 
-function volumeGrants({ mounts }: Workload, { storage }: GkeSettings, names: ClusterNames): readonly BucketGrant[] {
+function volumeGrants(
+  { mounts }: Pick<Workload, "mounts">,
+  { storage }: GkeSettings,
+  names: ClusterNames,
+): readonly BucketGrant[] {
   return storage.inBuckets.flatMap((volume): readonly BucketGrant[] => {
     const mount = mounts.find((one) => one.kind === "volume" && one.volume === volume);
     if (mount?.kind !== "volume") return [];
@@ -50,7 +56,10 @@ function volumeGrants({ mounts }: Workload, { storage }: GkeSettings, names: Clu
 }
 
 /** Snapshots go to the stack's bucket, unless the settings send them elsewhere. */
-function snapshotGrants({ environment }: Workload, { bucket }: ClusterNames): readonly BucketGrant[] {
+function snapshotGrants(
+  { environment }: Pick<Workload, "environment">,
+  { bucket }: ClusterNames,
+): readonly BucketGrant[] {
   const repository = environment.RESTIC_REPOSITORY;
   return repository?.startsWith(`gs:${bucket}:`) === true ? [{ bucket, role: "roles/storage.objectUser" }] : [];
 }

@@ -37,6 +37,14 @@ class Claims:
         """Claims of this runner with nothing behind them, should they be on the server at all."""
         self._own |= claims
 
+    def own(self, name: str) -> str | None:
+        """The claim on an experiment that an earlier start of this runner wrote and that still stands."""
+        return self._own.get(name)
+
+    def take_up(self, name: str) -> None:
+        """There is something behind that claim after all."""
+        self._own.pop(name, None)
+
     def note(self, refs: Refs, running: list[str]) -> None:
         """What the server shows, and what is `running` on the branch."""
         self._refs = refs

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import secrets
-import shutil
 import sys
 import time
 import traceback
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tunestack_train.errors import SettingsError, TunestackError
+from tunestack_train.experiments.cluster.api import SERVICE_ACCOUNT
 from tunestack_train.experiments.format import FILE, check
 from tunestack_train.experiments.git import Git
 from tunestack_train.experiments.report import STATUS
@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--once", action="store_true", help="run what there is, then end")
     run.add_argument("--log-size", type=_size, default="64MiB", help="size of execution.log (%(default)s)")
     run.add_argument("--least-free", type=_size, default="1GiB", help="free disk space to start with (%(default)s)")
+    run.add_argument("--job-template", type=Path, help="run experiments as jobs of this cluster, made from this file")
+    run.add_argument("--job-poll", type=_duration, default="5s", help="time between looks at jobs (%(default)s)")
+    run.add_argument("--service-account", type=Path, default=SERVICE_ACCOUNT, help="token for them (%(default)s)")
     run.add_argument("--link", help="address that messages point to; default: the repository's page")
     run.set_defaults(do=_run)
     access = commands.add_parser("access", help="try whether the repository can be read and written")
@@ -125,6 +128,9 @@ def _run(options: argparse.Namespace) -> int:
         user=options.user,
         image_digest=os.environ.get("TUNESTACK_IMAGE_DIGEST"),
         link=options.link,
+        job_template=options.job_template,
+        job_poll=options.job_poll,
+        service_account=options.service_account,
     )
     _make_folders(settings)
     with (settings.state / "lock").open("w") as lock:
@@ -134,8 +140,6 @@ def _run(options: argparse.Namespace) -> int:
             raise SettingsError(
                 f"another runner works in {settings.state}", "stop that one, or give this one a --state of its own"
             ) from None
-        for leftover in settings.worktrees.iterdir():
-            shutil.rmtree(leftover, ignore_errors=True)
         serve(settings)
     return 0
 

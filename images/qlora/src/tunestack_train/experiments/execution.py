@@ -19,10 +19,12 @@ from tunestack_train.experiments.access import no_terminal
 from tunestack_train.experiments.devices import Gpu
 from tunestack_train.experiments.git import Git, GitError
 from tunestack_train.experiments.log_file import LogFile
+from tunestack_train.experiments.results import hostname
 
-_STOPPED_WITH_CHECKPOINT: Final = 75
+STOPPED_WITH_CHECKPOINT: Final = 75
 _DRAIN_SECONDS: Final = 2.0
-_checking_out: Final = threading.Lock()
+# Git adds one worktree at a time.
+checking_out: Final = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class Execution:
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"experiment {job.name}", daemon=True)
 
+    @property
+    def host(self) -> str:
+        return hostname()
+
     def start(self) -> None:
         self._thread.start()
 
@@ -99,7 +105,7 @@ class Execution:
 
     def _check_out_and_supervise(self) -> Mapping[str, object]:
         self.output.mkdir(parents=True, exist_ok=True)
-        with _checking_out:
+        with checking_out:
             self._git.check_out(self.job.commit, self._worktree)
         read_report, report = os.pipe()
         read_control, control = os.pipe()
@@ -111,7 +117,7 @@ class Execution:
         own = [sys.executable, "-I", "-S", supervise.__file__, f"{self.job.timeout:g}", f"{self._grace:g}", str(report)]
         try:
             process = subprocess.Popen(  # noqa: S603 - running what people push is what this is for
-                [*own, "--", *_arguments(self.job.command)],
+                [*own, "--", *shell_arguments(self.job.command)],
                 cwd=self._worktree,
                 env=self._environment(),
                 stdin=read_control,
@@ -148,16 +154,10 @@ class Execution:
                     deadline = time.monotonic() + _DRAIN_SECONDS
 
     def _environment(self) -> dict[str, str]:
-        own = {
-            "EXPERIMENT_NAME": self.job.name,
-            "EXPERIMENT_OUTPUT_DIR": str(self.output),
-            "EXPERIMENT_COMMIT": self.job.commit,
-            "CUDA_VISIBLE_DEVICES": ",".join(gpu.index for gpu in self.job.gpus),
-        }
         inherited = no_terminal(os.environ)
         for name in ("LC_ALL", "GIT_TERMINAL_PROMPT", "SSH_ASKPASS"):
             inherited.pop(name, None)
-        return inherited | {"GIT_TERMINAL_PROMPT": "0"} | dict(self.job.environment) | own
+        return inherited | environment_for(self.job, self.output)
 
     def _conclude(self, ended: Mapping[str, object], seconds: float) -> Ending:
         code = ended.get("exit_code")
@@ -170,7 +170,7 @@ class Execution:
             return Ending("timeout", exit_code, f"ended after {self.job.timeout:g} s, its timeout", seconds)
         if exit_code is None:
             return Ending("error", None, f"could not be run: {ended.get('error', 'its runner was stopped')}", seconds)
-        if exit_code == _STOPPED_WITH_CHECKPOINT and not isinstance(self.job.command, str):
+        if exit_code == STOPPED_WITH_CHECKPOINT and not isinstance(self.job.command, str):
             return Ending(None, exit_code, "stopped with a checkpoint saved", seconds)
         message = f"ended by signal {-exit_code}" if exit_code < 0 else None
         return Ending("completed" if exit_code == 0 else "failed", exit_code, message, seconds)
@@ -181,7 +181,19 @@ class Execution:
         shutil.rmtree(self._worktree, ignore_errors=True)
 
 
-def _arguments(command: str | Sequence[str]) -> list[str]:
+def environment_for(job: Job, output: Path) -> dict[str, str]:
+    """What a command is told, wherever it runs."""
+    own = {
+        "EXPERIMENT_NAME": job.name,
+        "EXPERIMENT_OUTPUT_DIR": str(output),
+        "EXPERIMENT_COMMIT": job.commit,
+        "CUDA_VISIBLE_DEVICES": ",".join(gpu.index for gpu in job.gpus),
+    }
+    return {"GIT_TERMINAL_PROMPT": "0"} | dict(job.environment) | own
+
+
+def shell_arguments(command: str | Sequence[str]) -> list[str]:
+    """The arguments of a program that runs the command."""
     if not isinstance(command, str):
         return list(command)
     return [shutil.which("bash") or "/bin/sh", "-c", command]

@@ -6,7 +6,6 @@ from typing import Final
 
 from tunestack_train.experiments.board import Attempt, Change, Item
 from tunestack_train.experiments.devices import Gpu
-from tunestack_train.experiments.execution import Execution
 from tunestack_train.experiments.format import ENDS
 from tunestack_train.experiments.json_text import indented
 from tunestack_train.experiments.positions import Json
@@ -22,6 +21,7 @@ from tunestack_train.experiments.results import (
     size_of,
     write_atomically,
 )
+from tunestack_train.experiments.work import Work
 from tunestack_train.notify import Word
 
 # So many that chance alone does not get there, and that what brings its machine down does.
@@ -44,14 +44,13 @@ class Held:
 
     item: Item
     runner: Runner
-    commit: str
     attempt: Attempt
     gpus: tuple[Gpu, ...]
     claim: str
     lease: float
     attempted: set[str] = field(default_factory=set)
     beat: int = 0
-    execution: Execution | None = None
+    execution: Work | None = None
     change: Change | None = None
     files: dict[str, bytes] = field(default_factory=dict)
     results: dict[str, Json] = field(default_factory=dict)
@@ -74,7 +73,8 @@ class Held:
         if execution is None or execution.ending is None:
             raise AssertionError("it has not ended")
         ending = execution.ending
-        attempt = self.attempt | {"ended_at": now()}
+        # Of work that was taken over it is the commit which that was begun from.
+        attempt = self.attempt | {"ended_at": now(), "commit": execution.job.commit}
         if ending.exit_code is not None:
             attempt["exit_code"] = ending.exit_code
         if ending.message is not None:
@@ -139,10 +139,10 @@ class Held:
             "started_at": attempt.get("started_at"),
             "ended_at": attempt.get("ended_at"),
             "seconds": round(seconds, 3),
-            "commit": self.commit,
+            "commit": execution.job.commit,
             "image_digest": self.runner.image_digest,
             "runner": self.runner.name,
-            "host": hostname(),
+            "host": execution.host,
             "gpus": [dict(gpu.as_dict()) for gpu in self.gpus],
             "command": execution.log.shown(command if isinstance(command, str) else " ".join(command)),
             "matrix": dict(self.item.values) if self.item.parent else None,

@@ -24,6 +24,16 @@ class LogFile:
         self._tail_bytes = 0
         self._size = path.stat().st_size if path.exists() else 0
 
+    def recall(self) -> float | None:
+        """Knows again the end of what an earlier runner wrote. Returns when that was, in seconds since 1970."""
+        try:
+            with self._path.open("rb") as stream:
+                stream.seek(max(0, stream.seek(0, 2) - _TAIL_BYTES))
+                self._remember(stream.read())
+            return self._path.stat().st_mtime
+        except OSError:
+            return None
+
     def write(self, data: bytes) -> None:
         """Adds output. Secrets are looked for in whole lines, so that none is cut in two between reads."""
         *lines, self._rest = (self._rest + data).split(b"\n")

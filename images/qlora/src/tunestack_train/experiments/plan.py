@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from tunestack_train.experiments.board import Attempt, Board, Change, Item
-from tunestack_train.experiments.devices import Slots
 from tunestack_train.experiments.held import MOST_LOST
 from tunestack_train.experiments.results import now
+from tunestack_train.experiments.work import Room
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class View:
     dead: Callable[[str], bool]
 
 
-def starts(view: View, slots: Slots, held: Collection[str], runner: str) -> Iterator[Start]:
+def starts(view: View, slots: Room, held: Collection[str], runner: str) -> Iterator[Start]:
     """What to claim, in the order of the file, as long as there is room.
 
     An experiment that waits for more GPUs than are free keeps those behind it from taking them first.

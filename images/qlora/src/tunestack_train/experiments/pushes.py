@@ -6,12 +6,13 @@ from pathlib import Path
 
 from tunestack_train.experiments import plan
 from tunestack_train.experiments.board import Board, Change
-from tunestack_train.experiments.devices import Gpu, Slots
+from tunestack_train.experiments.devices import Gpu
 from tunestack_train.experiments.format import ENDS, FILE, write
 from tunestack_train.experiments.git import CLAIMS, NewCommit, Update
 from tunestack_train.experiments.held import Held, Runner, claim_files
 from tunestack_train.experiments.plan import Start, View
 from tunestack_train.experiments.results import LOG, LOG_BYTES_IN_GIT, files_for_git, read_results
+from tunestack_train.experiments.work import Room
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Push:
         for name in dict.fromkeys([*plan.abandoned(view, held), *void]):
             self.removals.append(_removal(name, view.claims[name]))
 
-    def add_starts(self, view: View, slots: Slots, held: Collection[str], runner: str, outputs: Path) -> None:
+    def add_starts(self, view: View, slots: Room, held: Collection[str], runner: str, outputs: Path) -> None:
         """What there is room for. What a lost runner has finished and could not push is pushed in place of it."""
         for start in plan.starts(view, slots, held, runner):
             if not self._salvage(start, outputs / start.item.name):

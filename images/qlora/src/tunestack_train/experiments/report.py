@@ -16,6 +16,7 @@ SOLVED: Final = {
     "access": "the git server answers again",
     "branch-missing": "the branch is there again",
     "file": "experiments.json is in order again",
+    "cluster": "the API server of the cluster answers again",
 }
 _RENEWED_SECONDS: Final = 900.0
 

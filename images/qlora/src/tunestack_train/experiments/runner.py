@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunestack_train.experiments.access import AccessError
-from tunestack_train.experiments.board import Board, Item
+from tunestack_train.experiments.board import Board
 from tunestack_train.experiments.claims import Claims
-from tunestack_train.experiments.devices import Gpu, Slots
-from tunestack_train.experiments.execution import Execution
+from tunestack_train.experiments.cluster.api import ClusterError
+from tunestack_train.experiments.devices import Gpu
 from tunestack_train.experiments.format import FILE
-from tunestack_train.experiments.git import CLAIMS, Git, GitError, NewCommit, Refs, StaleError, Update
+from tunestack_train.experiments.git import Git, GitError, Refs, StaleError
+from tunestack_train.experiments.heartbeat import beat
 from tunestack_train.experiments.held import Held, Runner
 from tunestack_train.experiments.plan import Start, View
 from tunestack_train.experiments.positions import Json
@@ -22,7 +23,9 @@ from tunestack_train.experiments.report import SOLVED, Report
 from tunestack_train.experiments.results import now
 from tunestack_train.experiments.room import lack_of_room
 from tunestack_train.experiments.settings import Settings
+from tunestack_train.experiments.take_up import take_up
 from tunestack_train.experiments.turns import Turns, jittered
+from tunestack_train.experiments.work import Executor, Work
 
 _LAST_TRIES: Final = 3
 _LONGEST_BACKOFF: Final = 300.0
@@ -33,12 +36,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Tools:
-    """What a runner works with. `execute` makes the execution of a claimed experiment; `on_end` hears of each end."""
+    """What a runner works with. `on_end` hears of each end."""
 
     git: Git
-    slots: Slots
+    executor: Executor
     report: Report
-    execute: Callable[[Item, int, str, tuple[Gpu, ...], Callable[[], None]], Execution]
     on_end: Callable[[Held], None]
     say: Say
 
@@ -49,7 +51,8 @@ class Service:
     def __init__(self, settings: Settings, runner: Runner, tools: Tools, stopping: threading.Event) -> None:
         self._settings = settings
         self._runner = runner
-        self._git, self._slots, self._report, self._say = tools.git, tools.slots, tools.report, tools.say
+        self._git, self._report, self._say = tools.git, tools.report, tools.say
+        self._executor, self._slots = tools.executor, tools.executor.room
         self._tools = tools
         self._stopping = stopping
         self._wake = threading.Event()
@@ -66,6 +69,7 @@ class Service:
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
         self._failures = 0
         self._looked_in_vain = False
+        self._taken_up = False
 
     def wake(self) -> None:
         """Something has happened: look at once. Safe from threads and signal handlers."""
@@ -148,8 +152,23 @@ class Service:
                 self._fetch()
         running = [item.name for item in self._board.items.values() if item.status == "running"] if self._board else []
         self._claims.note(refs, running)
+        if not self._taken_up and self._board is not None and self._board.entries is not None:
+            self._take_up(self._board)
         for held in list(self._held.values()):
             self._check_claim(held, refs.claims.get(held.item.name))
+
+    def _take_up(self, board: Board) -> None:
+        """Until it is known what went on without this runner, it starts nothing."""
+        try:
+            taken = take_up(self._executor, board, self._claims, self._runner, self._settings, self.wake)
+        except ClusterError as error:
+            self._tell("cluster", error.message, error.remedy)
+            return
+        for held in taken:
+            self._held[held.item.name] = held
+            self._say(f"{held.item.name}: taken up again (attempt {held.number})")
+        self._taken_up = True
+        self._solved("cluster")
 
     def _fetch(self) -> None:
         fetched = self._git.fetch_branch()
@@ -205,7 +224,7 @@ class Service:
             # Its processes have the GPUs until they are gone.
             threading.Thread(target=self._give_back_later, args=(held, held.execution), daemon=True).start()
 
-    def _give_back_later(self, held: Held, execution: Execution) -> None:
+    def _give_back_later(self, held: Held, execution: Work) -> None:
         execution.join()
         self._slots.give_back(held.gpus)
         self.wake()
@@ -288,6 +307,8 @@ class Service:
             if item is not None and item.number > held.number:
                 self._forget(held)
         push.add_ends(self._held.values())
+        if not self._taken_up:
+            return push if push else None
         view = View(board, refs.claims, self._dead)
         push.add_verdicts(view, self._held)
         if not self._stopping.is_set() and self._has_room():
@@ -340,8 +361,8 @@ class Service:
         item = start.item
         # From the branch as it is now: its end is merged against this.
         running = self._board.items.get(item.name, item) if self._board else item
-        held = Held(running, self._runner, commit, start.attempt, gpus, claim, self._settings.lease)
-        held.execution = self._tools.execute(item, held.number, commit, gpus, self.wake)
+        held = Held(running, self._runner, start.attempt, gpus, claim, self._settings.lease)
+        held.execution = self._executor.execute(item, held.number, commit, gpus, self.wake)
         self._held[item.name] = held
         held.execution.start()
         self._say(f"{item.name}: started (attempt {held.number}, commit {commit[:12]})")
@@ -352,7 +373,9 @@ class Service:
         """Heartbeats, and the runner's own report where no other push has taken it along."""
         if self._held and time.monotonic() >= self._beat_at:
             self._beat_at = time.monotonic() + self._settings.heartbeat
-            self._beat()
+            if beat(self._git, list(self._held.values()), self._runner.name):
+                # Some are no longer this runner's: it finds out which.
+                self._look()
         self._report.describe(self._held, stopping=self._stopping.is_set())
         self._push_report(self._report.due())
         if not self._held and time.monotonic() >= self._tidy_at:
@@ -365,30 +388,24 @@ class Service:
             if not self._git.push_each([self._report.update(commit)]):
                 self._report.pushed()
 
-    def _beat(self) -> None:
-        held = list(self._held.values())
-        for one in held:
-            one.beat += 1
-        made = self._git.make(
-            [NewCommit(f"claim of {one.item.name} by {self._runner.name}", one.claim_files()) for one in held]
-        )
-        updates = [Update(f"{CLAIMS}{one.item.name}", one.claim, new) for one, new in zip(held, made, strict=True)]
-        for one, new in zip(held, made, strict=True):
-            one.attempted.add(new)
-        stale = self._git.push_each(updates)
-        for one, new in zip(held, made, strict=True):
-            if f"{CLAIMS}{one.item.name}" not in stale:
-                one.claim = new
-                one.attempted.clear()
-        if stale:
-            self._look()
-
     def _write_status(self) -> None:
         self._report.running = sorted(self._held)
         self._report.write(git_calls=dict(self._git.calls))
 
     def _end(self) -> None:
-        """Gives back what runs: it is ended with its grace, and is pending for the next runner."""
+        """Gives back what runs: it is ended with its grace, and is pending for the next runner. What outlives this one
+        goes on: the next one, in the same folder, takes it up.
+        """
+        if self._executor.outlives:
+            self._turn()
+        else:
+            self._give_back_all()
+        with contextlib.suppress(AccessError, GitError, OSError):
+            self._push_report(self._report.last())
+        self._write_status()
+        self._say("stopped")
+
+    def _give_back_all(self) -> None:
         for held in self._held.values():
             if held.execution is not None:
                 held.execution.stop("returned")
@@ -403,7 +420,3 @@ class Service:
                 vain, wait, self._look_at = vain + 1, 1.0, 0.0
             if self._held:
                 time.sleep(max(0.0, wait))
-        with contextlib.suppress(AccessError, GitError, OSError):
-            self._push_report(self._report.last())
-        self._write_status()
-        self._say("stopped")

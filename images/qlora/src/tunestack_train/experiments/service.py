@@ -1,28 +1,28 @@
 """Puts a runner together from its settings."""
 
-import contextlib
 import re
 import secrets
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tunestack_train.errors import SettingsError
 from tunestack_train.experiments.access import Access, page_of
-from tunestack_train.experiments.board import Item
-from tunestack_train.experiments.devices import Gpu, Slots, find_gpus
-from tunestack_train.experiments.execution import Execution, Job
+from tunestack_train.experiments.cluster.api import Api
+from tunestack_train.experiments.cluster.executor import Cluster
+from tunestack_train.experiments.devices import Gpu, find_gpus
 from tunestack_train.experiments.git import Git
 from tunestack_train.experiments.held import Held, Runner
-from tunestack_train.experiments.jobs import command_of, environment_of
-from tunestack_train.experiments.log_file import LogFile
+from tunestack_train.experiments.machine import Machine
 from tunestack_train.experiments.redaction import Redactor
 from tunestack_train.experiments.report import STATUS, Report
-from tunestack_train.experiments.results import LOG, hostname, now
+from tunestack_train.experiments.results import hostname, now
 from tunestack_train.experiments.runner import Service, Tools
 from tunestack_train.experiments.settings import Settings
+from tunestack_train.experiments.work import Executor
+from tunestack_train.experiments.workplace import Workplace
 from tunestack_train.notify import Messenger, webhook_url
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _LAST_WORDS_SECONDS: Final = 30.0
 def serve(settings: Settings) -> None:
     """Runs until it is stopped by TERM or INT, or with `once` until nothing is left to do."""
     access, redactor = open_access(settings)
-    gpus = find_gpus(settings.gpus)
+    gpus = find_gpus(settings.gpus) if settings.job_template is None else []
     instance = _instance(settings.state)
     name = settings.name or f"{re.sub(r'[^a-z0-9-]', '-', hostname().lower())[:40]}-{instance[:6]}"
     if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name) is None:
@@ -56,20 +56,7 @@ def serve(settings: Settings) -> None:
     def say(line: str) -> None:
         print(f"{now()} {redactor.text(line)}", flush=True)
 
-    def execute(item: Item, number: int, commit: str, given: tuple[Gpu, ...], wake: Callable[[], None]) -> Execution:
-        output = settings.outputs / item.name
-        # Where it cannot be made, the execution ends with that as its error.
-        with contextlib.suppress(OSError):
-            output.mkdir(parents=True, exist_ok=True)
-        redactor.add(access.all_secrets())
-        log = LogFile(output / LOG, settings.most_log_bytes, redactor, lambda error: say(f"{item.name}: {error}"))
-        log.say(f"{now()} attempt {number} of {item.name} on {name}, commit {commit}")
-        job = Job(item.name, command_of(item), commit, item.timeout, given, environment_of(item, number))
-        # A name that no git of an earlier runner, killed a moment ago, can still be busy with.
-        worktree = settings.worktrees / f"{item.name}-{secrets.token_hex(4)}"
-        return Execution(job, git, worktree, output, log, settings.grace, wake)
-
-    slots = Slots(gpus, settings.cpu_places, gpus_on_cpu=settings.gpus_on_cpu)
+    executor = _executor(Workplace(settings, name, git, access, redactor, say), gpus)
     stopping = threading.Event()
     messenger = Messenger(lambda: webhook_url(settings.secrets), say)
 
@@ -78,7 +65,7 @@ def serve(settings: Settings) -> None:
         if word is not None:
             messenger.tell(word)
 
-    tools = Tools(git, slots, report, execute, on_end, say)
+    tools = Tools(git, executor, report, on_end, say)
     service = Service(settings, runner, tools, stopping)
 
     def stop(*_: object) -> None:
@@ -87,10 +74,23 @@ def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    has = ", ".join(gpu.name or f"GPU {gpu.index}" for gpu in gpus) or "no GPU"
+    has = _resources(settings, gpus)
     say(f"runner {name} ({has}) takes experiments from {settings.branch} of {settings.url}")
     service.run()
     messenger.close(_LAST_WORDS_SECONDS)
+
+
+def _executor(workplace: Workplace, gpus: Sequence[Gpu]) -> Executor:
+    settings = workplace.settings
+    if settings.job_template is None:
+        return Machine(workplace, gpus)
+    return Cluster(workplace, Api.of_pod(settings.service_account), settings.job_template, settings.job_poll)
+
+
+def _resources(settings: Settings, gpus: Sequence[Gpu]) -> str:
+    if settings.job_template is not None:
+        return "jobs of the cluster"
+    return ", ".join(gpu.name or f"GPU {gpu.index}" for gpu in gpus) or "no GPU"
 
 
 def open_access(settings: Settings) -> tuple[Access, Redactor]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tunestack_train.experiments.cluster.api import SERVICE_ACCOUNT
+
 DEFAULT_BRANCH: Final = "gpu-experiments"
 
 
@@ -12,7 +14,7 @@ class Settings:
     """A runner, fully resolved. Durations in seconds, sizes in bytes.
 
     `state` is the runner's own folder (repository, worktrees), `outputs` where results stay. `image_digest` and `link`
-    go into results and messages.
+    go into results and messages. With `job_template` experiments become jobs of the cluster that this is a pod of.
     """
 
     url: str
@@ -33,6 +35,9 @@ class Settings:
     user: str = "x-access-token"
     image_digest: str | None = None
     link: str | None = None
+    job_template: Path | None = None
+    job_poll: float = 5.0
+    service_account: Path = SERVICE_ACCOUNT
 
     @property
     def worktrees(self) -> Path:

@@ -1,0 +1,1 @@
+"""Experiments as jobs of a Kubernetes cluster, by its API and the standard library alone."""
