@@ -35,8 +35,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "device": "auto",
 }
 SHAPE: Final = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6}
-DATA: Final = Path(__file__).parents[3] / "examples" / "data" / "tunestack-help.jsonl"
-DATA_IN_IMAGE: Final = Path("/examples/data/tunestack-help.jsonl")
+DATA: Final = Path("examples", "data", "tunestack-help.jsonl")
 
 
 def main() -> None:
@@ -220,7 +219,8 @@ def train_plainly(folder: Path, model: Path, data: Path) -> None:
 
 def write_data(path: Path) -> Path:
     """Prompts and completions, several turns of the committed conversations each, so that lengths are of use."""
-    source = DATA if DATA.is_file() else DATA_IN_IMAGE
+    # In the image the examples stand at the root, else where the project is.
+    source = next(folder / DATA for folder in Path(__file__).resolve().parents if (folder / DATA).is_file())
     rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
     texts = [[turn["content"] for turn in row["messages"] if turn["role"] != "system"] for row in rows]
     pairs = [

@@ -30,6 +30,11 @@ TORCHRUN: Sequence[str] = (
     *("--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"),
 )
 
+ACCELERATE: Sequence[str] = (
+    *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"),
+    *("--mixed_precision=no", "--dynamo_backend=no", "--main_process_ip=127.0.0.1", "--main_process_port=0"),
+)
+
 
 @dataclass
 class Launched:
@@ -113,6 +118,20 @@ def test_two_processes_leave_what_one_leaves(workplace: Workplace, unbroken: str
         assert {"rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in checkpoint.iterdir()}
     assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["processes"] == 2
     assert status(workplace, unbroken)["state"] == "completed"
+
+
+def test_accelerate_launches_the_same_run(workplace: Workplace, unbroken: str) -> None:
+    done = subprocess.run(
+        [*ACCELERATE, "-m", "tunestack_train", *workplace.arguments("two-accelerated", **SHORT)],
+        env=workplace.environment() | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "batch: 2 x 2 accumulated x 2 processes = 8 sequences a step" in done.stdout
+    assert weights(workplace, "two-accelerated") == weights(workplace, unbroken)
+    assert losses(workplace, "two-accelerated") == losses(workplace, unbroken)
 
 
 def test_each_process_reads_other_data(workplace: Workplace, unbroken: str) -> None:
