@@ -28,6 +28,10 @@ export async function installPackages() {
     const started = Date.now();
     console.error("… npm packages");
     const npm = await capture("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
+    if (npm.interrupted) {
+      console.error("✗ interrupted; the same command does it again");
+      process.exit(130);
+    }
     if (npm.code !== 0) {
       fail(
         `npm ci ended with exit code ${npm.code}:\n${npm.output.trim()}`,
@@ -55,14 +59,23 @@ function runTypeScript(file, args) {
   });
 }
 
+/**
+ * Runs a program to its end, also when it is interrupted: npm goes on after a Ctrl-C, and what is typed next would find it
+ * at work.
+ */
 function capture(program, args) {
   return new Promise((resolve) => {
+    let interrupted = false;
     const child = spawn(program, args, { cwd: PROJECT_DIR, stdio: ["ignore", "pipe", "pipe"] });
+    process.on("SIGINT", () => {
+      interrupted = true;
+      child.kill("SIGTERM");
+    });
     let output = "";
     child.stdout.on("data", (data) => (output += data));
     child.stderr.on("data", (data) => (output += data));
-    child.on("error", (error) => resolve({ code: 127, output: error.message }));
-    child.on("close", (code) => resolve({ code, output }));
+    child.on("error", (error) => resolve({ code: 127, output: error.message, interrupted }));
+    child.on("close", (code) => resolve({ code, output, interrupted }));
   });
 }
 
