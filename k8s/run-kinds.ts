@@ -15,13 +15,20 @@ export interface RunKind {
   readonly kind: string;
   /** How it ended for good; undefined while it has not. */
   readonly ended: (object: unknown) => "completed" | "failed" | undefined;
+  /** The object that describes the pods, where it is another one than the run's own. */
+  readonly describedBy?: (object: unknown) => {
+    readonly apiVersion: string;
+    readonly kind: string;
+    readonly name: string;
+  };
   readonly template: (object: unknown) => RunTemplate | undefined;
 }
 
+const jobSetSpec = z.object({
+  replicatedJobs: z.array(z.object({ template: z.object({ spec: z.object({ template: podTemplate }) }) })).min(1),
+});
 const jobSet = z.object({
-  spec: z.object({
-    replicatedJobs: z.array(z.object({ template: z.object({ spec: z.object({ template: podTemplate }) }) })).min(1),
-  }),
+  spec: jobSetSpec,
   status: z.object({ terminalState: z.string().optional() }).optional(),
 });
 
@@ -41,5 +48,31 @@ const JOBSET: RunKind = {
   template: (object) => jobSet.parse(object).spec.replicatedJobs[0]?.template.spec.template,
 };
 
-/** Every kind that a run can be of. */
-export const RUN_KINDS: readonly RunKind[] = [JOBSET];
+const TRAINER = "trainer.kubeflow.org/v1alpha1";
+const trainJob = z.object({
+  spec: z.object({ runtimeRef: z.object({ name: z.string() }) }),
+  status: z
+    .object({ conditions: z.array(z.object({ type: z.string(), status: z.string() })).default([]) })
+    .default({ conditions: [] }),
+});
+const trainingRuntime = z.object({ spec: z.object({ template: z.object({ spec: jobSetSpec }) }) });
+
+const TRAIN_JOB: RunKind = {
+  apiVersion: TRAINER,
+  kind: "TrainJob",
+  ended: (object) => {
+    const { conditions } = trainJob.parse(object).status;
+    const holds = (wanted: string) => conditions.some(({ type, status }) => type === wanted && status === "True");
+    if (holds("Complete")) return "completed";
+    return holds("Failed") ? "failed" : undefined;
+  },
+  describedBy: (object) => ({
+    apiVersion: TRAINER,
+    kind: "TrainingRuntime",
+    name: trainJob.parse(object).spec.runtimeRef.name,
+  }),
+  template: (object) => trainingRuntime.parse(object).spec.template.spec.replicatedJobs[0]?.template.spec.template,
+};
+
+/** Every kind that a run can be of. A TrainJob comes first: its JobSet has its name, and is not what Kueue queues. */
+export const RUN_KINDS: readonly RunKind[] = [TRAIN_JOB, JOBSET];

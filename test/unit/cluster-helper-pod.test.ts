@@ -23,7 +23,7 @@ function plain(kind: string): unknown {
 }
 
 function runTemplate(): V1PodTemplateSpec {
-  const [jobSet] = RUN_KINDS;
+  const jobSet = RUN_KINDS.find(({ kind }) => kind === "JobSet");
   const template = jobSet?.template(plain("JobSet"));
   if (template === undefined) throw new Error("the run has no template");
   return template as V1PodTemplateSpec;

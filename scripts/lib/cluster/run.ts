@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type KubernetesObject, PatchStrategy, type V1Pod } from "@kubernetes/client-node";
 import { z } from "zod";
 import { LABELS } from "../../../k8s/names.ts";
-import { RUN_KINDS, type RunKind } from "../../../k8s/run-kinds.ts";
+import { RUN_KINDS, type RunKind, type RunTemplate } from "../../../k8s/run-kinds.ts";
 import type { RunOutput } from "../../../stacks/outputs.ts";
 import { GPU_RESOURCE } from "../../../stacks/settings/gpu-nodes.ts";
 import { EXIT, machineError, UserError } from "../errors.ts";
@@ -42,6 +42,18 @@ export class ClusterRun {
       if (object !== undefined) return { kind, object };
     }
     return undefined;
+  }
+
+  /** The run's pods as its object, or the one that it names, describes them. */
+  async template(): Promise<RunTemplate | undefined> {
+    const found = await this.find();
+    if (found === undefined) return undefined;
+    const { namespace, objects } = this.client;
+    const other = found.kind.describedBy?.(found.object);
+    if (other === undefined) return found.kind.template(found.object);
+    const header = { apiVersion: other.apiVersion, kind: other.kind, metadata: { name: other.name, namespace } };
+    const object = await this.client.find(() => objects.read<KubernetesObject>(header));
+    return object === undefined ? undefined : found.kind.template(object);
   }
 
   async pods(): Promise<readonly V1Pod[]> {

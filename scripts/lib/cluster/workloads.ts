@@ -184,8 +184,7 @@ function sees({ spec }: V1Pod, path: string): boolean {
 }
 
 async function templateOf(run: ClusterRun | undefined): Promise<V1PodTemplateSpec | undefined> {
-  const found = await run?.find();
-  return found === undefined ? undefined : (found.kind.template(found.object) as V1PodTemplateSpec | undefined);
+  return (await run?.template()) as V1PodTemplateSpec | undefined;
 }
 
 function ifNotStarted(error: unknown): string {
