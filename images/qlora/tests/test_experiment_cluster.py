@@ -135,8 +135,9 @@ def test_waiting_in_the_queue_is_neither_timeout_nor_silence(site: Site, cluster
     # Longer than the timeout and than the lease, which is 3 s.
     time.sleep(4)
     assert site.status("patient") == "running"
-    assert git(site.server, "rev-parse", claim) != before, "the claim is renewed while the job waits"
-    assert "waits in the queue of the cluster" in git(site.server, "show", f"{claim}:execution.log")
+    # It is renewed while the job waits, and says that it does.
+    wait_for(lambda: git(site.server, "rev-parse", claim) != before)
+    wait_for(lambda: "waits in the queue of the cluster" in git(site.server, "show", f"{claim}:execution.log"))
     cluster.admit(cluster.only_job()["metadata"]["name"])
     wait_for(lambda: is_over(site, "patient"))
     assert site.status("patient") == "completed"
