@@ -93,7 +93,7 @@ def test_all_problems_are_reported_at_once() -> None:
         ("per_device_train_batch_size", "2.5", "is not a whole number"),
         ("per_device_train_batch_size", True, "is not a whole number"),
         ("learning_rate", "nan", "is not a number"),
-        ("learning_rate", "0", "is not above 0"),
+        ("learning_rate", "0", "is not above 0 and up to 10"),
         ("lora_dropout", "1", "is not between 0 and 0.99"),
         ("optim", "sgd", "is not one of the choices"),
         ("lora_target_modules", "q_proj,,k_proj", "cannot be used here"),

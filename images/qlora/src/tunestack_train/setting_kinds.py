@@ -43,7 +43,11 @@ def real(meaning: str, least: float, most: float, *, above_least: bool = False, 
         if math.isnan(number):
             raise ValueError("is not a number")
         if not least <= number <= most or (above_least and number == least):
-            raise ValueError(f"is not {'above' if above_least else 'between'} {least:g} and {most:g}")
+            raise ValueError(
+                f"is not above {least:g} and up to {most:g}"
+                if above_least
+                else f"is not between {least:g} and {most:g}"
+            )
         return number
 
     return Setting(
