@@ -121,7 +121,9 @@ describe("each has a job", () => {
 
   test("deploy waits for an approval, and is held to the rules before it changes anything", () => {
     expect(read(text("deploy.yml")).jobs.deploy?.environment).toBe("production");
-    const [preview, up] = scripts("deploy.yml");
+    const [push, preview, up] = scripts("deploy.yml");
+    // Without it the image that `pulumi up` builds is refused by the registry.
+    expect(push).toBe('gcloud auth configure-docker "$REGISTRY" --quiet');
     expect(preview).toBe('npm run preview -- "$STACK"');
     expect(up).toMatch(/^npx pulumi up --yes .*--stack "\$STACK"$/);
   });
