@@ -68,3 +68,18 @@ export async function ensureControlPlane(cacheDir: string, report: Report): Prom
     manifests: { jobset: manifestOf(folder, "jobset"), kueue: manifestOf(folder, "kueue") },
   };
 }
+
+/** Programs that judge objects as text, without a cluster. */
+export interface ObjectCheckers {
+  /** The path of each. */
+  readonly kubeconform: string;
+  readonly kubeScore: string;
+}
+
+/** kubeconform and kube-score, built from Go modules when the cache has none. */
+export async function ensureObjectCheckers(cacheDir: string, report: Report): Promise<ObjectCheckers> {
+  return {
+    kubeconform: await builtProgram(goRecipes.kubeconform, cacheDir, report),
+    kubeScore: await builtProgram(goRecipes.kubeScore, cacheDir, report),
+  };
+}

@@ -15,6 +15,8 @@ export const versions = {
   compose: "2.40.3",
   kubernetes: "1.35.4",
   kwok: "0.7.0",
+  kubeconform: "0.6.7",
+  kubeScore: "1.20.0",
   /** The Go toolchain that is fetched where there is none. */
   go: "1.26.6",
   /** The oldest Go that builds the modules below; from 1.21 on, Go fetches a newer one by itself. */
@@ -97,6 +99,24 @@ export const goRecipes = {
     programs: { kwok: "sigs.k8s.io/kwok/cmd/kwok" },
     variables: {},
     packages: 1000,
+  },
+  kubeconform: {
+    what: "kubeconform",
+    title: "kubeconform",
+    version: versions.kubeconform,
+    module: join(offlineFolder, "go", "kubeconform"),
+    programs: { kubeconform: "github.com/yannh/kubeconform/cmd/kubeconform" },
+    variables: {},
+    packages: 210,
+  },
+  kubeScore: {
+    what: "kube-score",
+    title: "kube-score",
+    version: versions.kubeScore,
+    module: join(offlineFolder, "go", "kube-score"),
+    programs: { "kube-score": "github.com/zegl/kube-score/cmd/kube-score" },
+    variables: { "main.version": versions.kubeScore },
+    packages: 330,
   },
   compose: {
     what: "compose",

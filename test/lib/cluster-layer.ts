@@ -1,4 +1,4 @@
-import { ensureControlPlane } from "../../offline/control-plane.ts";
+import { ensureControlPlane, ensureObjectCheckers } from "../../offline/control-plane.ts";
 import { OfflineError } from "../../offline/setup.ts";
 import { CACHE_DIR } from "../../scripts/lib/project.ts";
 import { step } from "../../scripts/lib/steps.ts";
@@ -15,6 +15,7 @@ export const CLUSTER_LAYER: Layer = {
     try {
       await step("Kubernetes control plane", async (report) => {
         await ensureControlPlane(CACHE_DIR, report);
+        await ensureObjectCheckers(CACHE_DIR, report);
         return { said: "there", value: undefined };
       });
     } catch (error) {

@@ -1,5 +1,5 @@
 import type { TestProject } from "vitest/node";
-import { ensureControlPlane } from "../../../offline/control-plane.ts";
+import { ensureControlPlane, ensureObjectCheckers, type ObjectCheckers } from "../../../offline/control-plane.ts";
 import { CACHE_DIR } from "../../../scripts/lib/project.ts";
 import { step } from "../../../scripts/lib/steps.ts";
 import { type Access, Api } from "./api.ts";
@@ -11,6 +11,7 @@ declare module "vitest" {
     /** The control plane that all files of the layer share. */
     readonly cluster: Access;
     readonly kubeconfig: string;
+    readonly checkers: ObjectCheckers;
   }
 }
 
@@ -20,6 +21,10 @@ export default async function setUpCluster(project: TestProject): Promise<() => 
     said: "built",
     value: await ensureControlPlane(CACHE_DIR, report),
   }));
+  const checkers = await step("kubeconform and kube-score", async (report) => ({
+    said: "built",
+    value: await ensureObjectCheckers(CACHE_DIR, report),
+  }));
   const cluster: Cluster = await step("cluster", async () => ({ said: "up", value: await startCluster(built) }));
   const api = new Api(cluster.access);
   // For services; a test that trains adds nodes with GPUs of its own.
@@ -27,5 +32,6 @@ export default async function setUpCluster(project: TestProject): Promise<() => 
   api.close();
   project.provide("cluster", cluster.access);
   project.provide("kubeconfig", cluster.kubeconfig);
+  project.provide("checkers", checkers);
   return cluster.stop;
 }
