@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { objectsText } from "../../k8s/render.ts";
-import { renderCluster } from "../lib/kubernetes.ts";
+import { podTemplates, renderCluster } from "../lib/kubernetes.ts";
 import { Api, type KubernetesObject } from "./lib/api.ts";
 import { addPools, gpuPool, POOL_LABEL } from "./lib/nodes.ts";
 import { applyAll, isAtWork, POD, plain, podSchema, provideVolumes } from "./lib/stack.ts";
@@ -54,6 +54,18 @@ describe("the objects of a stack with every part", () => {
     const kinds = new Set(applied.map(({ kind }) => kind));
     for (const kind of ["JobSet", "Deployment", "DaemonSet", "CronJob", "NetworkPolicy", "ClusterQueue"])
       expect(kinds).toContain(kind);
+  });
+
+  test("have pods of the level restricted, also those that nobody has started yet; a namespace takes no other", async () => {
+    const asPod = (name: string, { metadata, spec }: { metadata: object; spec: object }) =>
+      api.apply({ ...POD, metadata: { ...metadata, name, namespace: layout.namespace }, spec }, "tunestack", true);
+    const templates = objects.flatMap((object) => podTemplates(object));
+    expect(templates.length).toBeGreaterThan(5);
+    for (const [index, template] of templates.entries()) {
+      expect((await asPod(`checked-${index}`, template)).warnings, template.spec.containers[0]?.name).toEqual([]);
+      const asRoot = { ...template, spec: { ...template.spec, securityContext: { runAsUser: 0 } } };
+      await expect(asPod(`root-${index}`, asRoot)).rejects.toThrow(/violates PodSecurity "restricted:latest"/);
+    }
   });
 
   test("keep what was asked for: the server fills in defaults and changes nothing", () => {

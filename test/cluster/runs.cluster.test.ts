@@ -3,7 +3,7 @@ import { afterAll, describe, expect, inject, test } from "vitest";
 import { z } from "zod";
 import { Api } from "./lib/api.ts";
 import { addPools, gpuPool } from "./lib/nodes.ts";
-import { holds, isAtWork, TrainingStack } from "./lib/stack.ts";
+import { holds, isAtWork, type Pod, TrainingStack } from "./lib/stack.ts";
 import { until } from "./lib/until.ts";
 
 const api = new Api(inject("cluster"));
@@ -11,6 +11,9 @@ afterAll(() => api.close());
 
 const NODE = { apiVersion: "v1", kind: "Node" };
 const CLUSTER_QUEUE = { apiVersion: "kueue.x-k8s.io/v1beta2", kind: "ClusterQueue" };
+
+/** Exit code of a run that lost another of its processes. */
+const LOST_ANOTHER = 8;
 
 /** A stack with quota for so many GPUs, and as many nodes as it says with one GPU each. */
 async function stackWith(name: string, gpus: number, nodes: number, run = {}): Promise<TrainingStack> {
@@ -135,6 +138,30 @@ describe.concurrent("the queue", () => {
     expect(await stack.ended("survivor")).toEqual({ state: "Completed", restarts: 0 });
     const succeeded = (await stack.pods("survivor")).filter(({ status }) => status.phase === "Succeeded");
     expect(succeeded).toHaveLength(1);
+  });
+
+  test("starts a run of two nodes again whole when one of them is lost, as often as it happens", async () => {
+    const stack = await stackWith("halved", 2, 4, { nodes: 2 });
+    await stack.submit("pair");
+    const others = async (known: readonly Pod[]) =>
+      await until("two other pods run", async () => {
+        const pods = (await stack.pods("pair")).filter(isAtWork);
+        const isNew = ({ metadata }: Pod) => !known.some((one) => one.metadata.uid === metadata.uid);
+        return pods.length === 2 && pods.every(isNew) ? pods : undefined;
+      });
+    const [gone, left] = await stack.running("pair", 2);
+    await api.remove(NODE, gone?.spec.nodeName ?? "");
+    await stack.endPod(left?.metadata.name ?? "", LOST_ANOTHER);
+    let pods = await others([gone, left].filter((pod) => pod !== undefined));
+    // More often than a run is tried again that dies by itself.
+    for (let again = 0; again < 2; again += 1) {
+      await stack.end("pair", LOST_ANOTHER);
+      pods = await others(pods);
+    }
+    await stack.end("pair");
+    expect(await stack.ended("pair")).toEqual({ state: "Completed", restarts: 0 });
+    const succeeded = (await stack.pods("pair")).filter(({ status }) => status.phase === "Succeeded");
+    expect(succeeded).toHaveLength(2);
   });
 });
 
