@@ -7,6 +7,7 @@ import {
   describeCommit,
   describeMachine,
   formatResult,
+  readSizes,
   rounded,
 } from "./lib/bench.ts";
 import { runCommand, usageError } from "./lib/errors.ts";
@@ -20,6 +21,9 @@ const SPEC = {
   summary:
     "Lists the benchmarks, or runs one: side by side with what it is compared to. Not 0 where a bound does not hold.",
   operands: { names: "NAME", atMost: 1, help: "which one; without it they are listed" },
+  options: {
+    size: { type: "string", multiple: true, value: "NAME=N", help: "measures with so many; may be repeated" },
+  },
   json: true,
 } as const;
 
@@ -41,8 +45,12 @@ await runCommand(async () => {
       remedy: `use one of: ${names.join(", ")}`,
     });
   }
-  const { run } = await load(name);
-  const measures = await step(`bench ${name}`, async (report) => ({ said: "measured", value: await run(report) }));
+  const { run, sizes: own } = await load(name);
+  const sizes = readSizes(options.list("size"), own);
+  const measures = await step(`bench ${name}`, async (report) => ({
+    said: "measured",
+    value: await run(report, sizes),
+  }));
   const plain = measures.map((one) => ({ ...one, value: one.value === null ? null : rounded(one.value) }));
   const result: BenchResult = { name, machine: await describeMachine(), commit: describeCommit(), measures: plain };
   console.log(options.json ? JSON.stringify(result, null, 2) : formatResult(result));

@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { cpus, loadavg, totalmem } from "node:os";
 import { formatBytes } from "../../stacks/settings/units.ts";
+import { usageError } from "./errors.ts";
 import { PROJECT_DIR } from "./project.ts";
 import { readGpu } from "./setup/gpu.ts";
 import type { Report } from "./steps.ts";
@@ -20,7 +21,31 @@ export interface Measure {
 /** A benchmark: what a module of test/bench exports as `benchmark`. */
 export interface Benchmark {
   readonly summary: string;
-  readonly run: (report: Report) => Promise<readonly Measure[]>;
+  /** How much of each thing it measures with, unless `--size` says otherwise. Example: `{ nodes: 1000 }`. */
+  readonly sizes?: Sizes;
+  readonly run: (report: Report, sizes: Sizes) => Promise<readonly Measure[]>;
+}
+
+export type Sizes = Readonly<Record<string, number>>;
+
+/**
+ * Sizes of a benchmark as they were typed, over its own.
+ * @param typed such as `nodes=100`.
+ * @throws UserError for what it has no size of, and for what is no number.
+ */
+export function readSizes(typed: readonly string[], own: Sizes = {}): Sizes {
+  const read = typed.map((text) => {
+    const [, name, count] = /^([a-z]+)=([1-9]\d*)$/.exec(text) ?? [];
+    if (name !== undefined && own[name] !== undefined) return [name, Number(count)] as const;
+    const names = Object.keys(own).map((one) => `${one}=N`);
+    throw usageError({
+      path: "--size",
+      value: text,
+      reason: "is no size of this benchmark",
+      remedy: names.length === 0 ? "it has none; leave it out" : `use ${names.join(", ")}`,
+    });
+  });
+  return { ...own, ...Object.fromEntries(read) };
 }
 
 export interface BenchResult {

@@ -1,15 +1,13 @@
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { type Benchmark, type Measure, measure, median } from "../../scripts/lib/bench.ts";
 import { Containers } from "../../scripts/lib/containers.ts";
-import { PROJECT_DIR } from "../../scripts/lib/project.ts";
 import type { Report } from "../../scripts/lib/steps.ts";
 import { freePorts } from "../lib/ports.ts";
 import { cleanUp } from "./lib/cleanup.ts";
 import { type Clone, makeClone, PREFIX, STACK, seconds } from "./lib/clone.ts";
+import { makeEmptyProgram } from "./lib/empty-program.ts";
 
 const ROUNDS = 5;
 
@@ -83,30 +81,4 @@ async function lastChanges(clone: Clone): Promise<number> {
   const text = await clone.pulumi(["stack", "history", "--stack", STACK, "--json", "--page-size", "1"]);
   const changes = historySchema.parse(JSON.parse(text))[0]?.resourceChanges ?? {};
   return Object.entries(changes).reduce((sum, [kind, count]) => (kind === "same" ? sum : sum + count), 0);
-}
-
-/** The least that the same runtime can run. */
-function makeEmptyProgram(): string {
-  const folder = mkdtempSync(join(tmpdir(), "tunestack-empty-"));
-  symlinkSync(join(PROJECT_DIR, "node_modules"), join(folder, "node_modules"));
-  mkdirSync(join(folder, "state"));
-  cpSync(join(PROJECT_DIR, "tsconfig.json"), join(folder, "tsconfig.json"));
-  writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "empty", type: "module", main: "index.ts" }));
-  writeFileSync(join(folder, "index.ts"), "export {};\n");
-  writeFileSync(
-    join(folder, "Pulumi.yaml"),
-    [
-      "name: empty",
-      "runtime:",
-      "  name: nodejs",
-      "  options:",
-      "    typescript: false",
-      '    nodeargs: "--import tsx"',
-      "main: index.ts",
-      "backend:",
-      "  url: file://./state",
-      "",
-    ].join("\n"),
-  );
-  return folder;
 }

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { formatResult, isWithin, measure, median } from "../../scripts/lib/bench.ts";
+import { formatResult, isWithin, measure, median, readSizes } from "../../scripts/lib/bench.ts";
 import { PROJECT_DIR } from "../../scripts/lib/project.ts";
 import { MARK, markedRecords } from "../bench/lib/cleanup.ts";
 import { withoutCacheMounts, withoutLayerOrder, withoutStages } from "../bench/lib/dockerfiles.ts";
@@ -29,6 +29,18 @@ describe("bounds", () => {
   it("do not hold for what was not measured", () => {
     expect(measure("loss", null, "", "<= 1").holds).toBe(false);
     expect(measure("loss", null, "").holds).toBe(true);
+  });
+});
+
+describe("sizes", () => {
+  it("are the benchmark's own where nothing else is typed", () => {
+    expect(readSizes([], { nodes: 10, runs: 50 })).toEqual({ nodes: 10, runs: 50 });
+    expect(readSizes(["runs=7"], { nodes: 10, runs: 50 })).toEqual({ nodes: 10, runs: 7 });
+    expect(readSizes([])).toEqual({});
+  });
+
+  it.each(["pods=3", "runs=", "runs=-1", "runs=0", "runs=many", "runs"])("%s is refused", (typed) => {
+    expect(() => readSizes([typed], { runs: 50 })).toThrow(/--size = .*\n.*is no size/);
   });
 });
 

@@ -109,11 +109,16 @@ export class Api {
   }
 
   /** All objects of a kind, in one namespace or all. */
-  async list<T = KubernetesObject>(kind: Kind, namespace?: string, labelSelector = ""): Promise<readonly T[]> {
+  async list<T = KubernetesObject>(
+    kind: Kind,
+    namespace?: string,
+    labelSelector = "",
+    fieldSelector = "",
+  ): Promise<readonly T[]> {
     const items: unknown[] = [];
     let next = "";
     do {
-      const query = new URLSearchParams({ limit: String(PAGE), continue: next, labelSelector });
+      const query = new URLSearchParams({ limit: String(PAGE), continue: next, labelSelector, fieldSelector });
       const page = listSchema.parse(
         (await this.call("GET", `${await this.pathOf(kind, { namespace })}?${query}`)).body,
       );

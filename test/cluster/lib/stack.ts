@@ -116,7 +116,7 @@ export class TrainingStack {
   ) {}
 
   static async make(api: Api, { name, gpus, run = {} }: StackOptions): Promise<TrainingStack> {
-    const pool = { gpu: "L4", nodeLabels: { [POOL_LABEL]: name }, gpus, cpus: 1000, memory: "10TiB" };
+    const pool = { gpu: "L4", nodeLabels: { [POOL_LABEL]: name }, gpus, cpus: 48 * gpus, memory: `${192 * gpus}GiB` };
     const kubernetes = { queue: { pools: [pool] }, run };
     const { objects, layout } = renderCluster({ stack: name, kubernetes, settings: { profiles: ["training"] } });
     await applyAll(
@@ -163,10 +163,12 @@ export class TrainingStack {
 
   /** Ends the pods of a run that are at work, as a program does that exits with this code. */
   async end(run: string, code = 0): Promise<void> {
-    for (const pod of (await this.pods(run)).filter(isAtWork)) {
-      const patch = { metadata: { annotations: { [EXIT_ANNOTATION]: String(code) } } };
-      await this.api.merge(POD, pod.metadata.name, this.layout.namespace, patch);
-    }
+    for (const { metadata } of (await this.pods(run)).filter(isAtWork)) await this.endPod(metadata.name, code);
+  }
+
+  async endPod(name: string, code: number): Promise<void> {
+    const patch = { metadata: { annotations: { [EXIT_ANNOTATION]: String(code) } } };
+    await this.api.merge(POD, name, this.layout.namespace, patch);
   }
 
   /** Waits until a run has ended for good. */
