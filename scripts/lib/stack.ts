@@ -121,8 +121,8 @@ function isOutputs(value: unknown): value is StackOutputs {
   return typeof value === "object" && value !== null && "version" in value && value.version === 1;
 }
 
-/** What Pulumi says on failure, turned into what is wrong and what to do. */
-async function explaining<T>(stack: string, body: () => Promise<T>): Promise<T> {
+/** Asks something of the Pulumi CLI: what it says on failure is turned into what is wrong and what to do. */
+export async function explaining<T>(stack: string, body: () => Promise<T>): Promise<T> {
   try {
     return await body();
   } catch (error) {

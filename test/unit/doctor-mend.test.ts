@@ -3,9 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { isHeld, isStale, readLocks } from "../../scripts/lib/doctor/locks.ts";
+import { type Mendable, mendStack } from "../../scripts/lib/doctor/mend.ts";
 import { type FoundThing, findMissing, findOrphans } from "../../scripts/lib/doctor/orphans.ts";
 import { knownState, withoutPending } from "../../scripts/lib/doctor/state.ts";
 import { readDeployment } from "../../scripts/lib/file-backend.ts";
+import { stackInputs } from "../lib/inputs.ts";
 
 const NAMING = { prefix: "lab-", owner: "lab@/clone" };
 const HERE = { hostname: "desk", runsPulumi: (pid: number) => pid === 7 };
@@ -41,6 +43,23 @@ describe("left-overs of a killed up", () => {
   it("are told from what the state knows and the engine lost", () => {
     expect(findMissing([container("known", NAMING.owner)], state)).toEqual(["net"]);
     expect(findMissing([container("known", NAMING.owner), network("net", "lab-tunestack")], state)).toEqual([]);
+  });
+});
+
+describe("mending", () => {
+  it("tells a failure of Pulumi as a person can use it", async () => {
+    const refused = () =>
+      Promise.reject(new Error("code: -2\n stderr: error: get secrets manager: incorrect passphrase"));
+    const stack: Mendable = {
+      name: "nowhere",
+      cancel: refused,
+      exportStack: refused,
+      importStack: refused,
+      refresh: refused,
+    };
+    await expect(mendStack(stack, stackInputs(), () => undefined)).rejects.toThrow(
+      /stack nowhere\n {4}its secrets were made with another passphrase/,
+    );
   });
 });
 

@@ -4,10 +4,14 @@ import { hasTarget, type StackInputs } from "../../../stacks/settings/load.ts";
 import { engineClient } from "../../../stacks/targets/docker/engine.ts";
 import { readDeployment } from "../file-backend.ts";
 import { namingOf } from "../naming.ts";
+import { explaining } from "../stack.ts";
 import type { Report } from "../steps.ts";
 import { clearStaleLock, isHeld, readLocks } from "./locks.ts";
 import { findMissing, findOrphans, readThings, removeOrphans } from "./orphans.ts";
 import { knownState, withoutPending } from "./state.ts";
+
+/** What mending asks of a stack. */
+export type Mendable = Pick<Stack, "name" | "cancel" | "exportStack" | "importStack" | "refresh">;
 
 /**
  * Mends what a `pulumi up` that was killed at any moment left behind: its lock, containers that the state does not know,
@@ -15,7 +19,11 @@ import { knownState, withoutPending } from "./state.ts";
  * nothing while another command is at work on the stack.
  * @returns what was mended, for people; empty where all was well.
  */
-export async function mendStack(stack: Stack, inputs: StackInputs, report: Report): Promise<readonly string[]> {
+export async function mendStack(stack: Mendable, inputs: StackInputs, report: Report): Promise<readonly string[]> {
+  return await explaining(stack.name, () => mend(stack, inputs, report));
+}
+
+async function mend(stack: Mendable, inputs: StackInputs, report: Report): Promise<readonly string[]> {
   const locks = readLocks(stack.name);
   // A backend elsewhere does not show who is at work, whose new containers would look like left-overs.
   if (locks === undefined || isHeld(locks)) return [];
@@ -25,7 +33,7 @@ export async function mendStack(stack: Stack, inputs: StackInputs, report: Repor
   return hasTarget(inputs, "docker") ? [...mended, ...(await mendState(stack, inputs, report))] : mended;
 }
 
-async function mendState(stack: Stack, inputs: StackInputs, report: Report): Promise<readonly string[]> {
+async function mendState(stack: Mendable, inputs: StackInputs, report: Report): Promise<readonly string[]> {
   const client = engineClient(engineSettings(inputs).host);
   const state = knownState(readDeployment(stack.name) ?? (await stack.exportStack()));
   const found = await readThings(client);
