@@ -143,7 +143,7 @@ def unfinished(site: Site) -> int:
 
 
 def lost(site: Site) -> int:
-    attempts = [entry["attempt"] for entry in site.entries().values()]
+    attempts = [entry.get("attempt") for entry in site.entries().values()]
     return sum(int(attempt.get("lost", 0)) for attempt in attempts if isinstance(attempt, dict))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -148,6 +149,14 @@ def test_is_a_valid_notebook_without_outputs(file: Path) -> None:
 
 def test_there_are_notebooks() -> None:
     assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} >= {"colab_gpu_daemon", "colab_train", "colab_train_other"}
+
+
+def test_a_setting_with_a_space_is_one_word_of_the_command() -> None:
+    notebook = nbformat.read(NOTEBOOKS / "colab_train.ipynb", as_version=4)
+    [settings] = [cell.source for cell in notebook.cells if "\nCOMMAND = " in cell.source]
+    named: dict[str, object] = {"CLONE": "/content/tunestack"}
+    exec(re.sub(r'(?m)^DATA = ".*?"', 'DATA = "data/my notes.jsonl"', settings), named)
+    assert "--data=data/my notes.jsonl" in shlex.split(str(named["COMMAND"]))
 
 
 def cut_off(client: NotebookClient, file: Path, over: threading.Event) -> None:
