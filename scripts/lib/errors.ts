@@ -62,7 +62,7 @@ export async function runCommand(body: () => Promise<void>): Promise<never> {
     }
     if (error instanceof SettingsError) {
       console.error(error.message);
-      process.exit(error.subject === "Docker engine" ? EXIT.machine : EXIT.settings);
+      process.exit(error.subject === "settings" ? EXIT.settings : EXIT.machine);
     }
     console.error(error);
     process.exit(EXIT.defect);

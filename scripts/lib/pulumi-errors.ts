@@ -164,7 +164,7 @@ function ownProblems(text: string): UserError | undefined {
   const subject = start[2] ?? "settings";
   return new ReportedError(
     [start[1], ...block].join("\n"),
-    subject === "Docker engine" ? EXIT.machine : EXIT.settings,
+    subject === "settings" ? EXIT.settings : EXIT.machine,
     subject,
   );
 }

@@ -62,7 +62,7 @@ async function* withoutError(stream: NodeJS.ReadableStream, tell: (error: unknow
 }
 
 function notCopied(what: string, code: number | undefined, said: string): Error {
-  const line = said.trim().split("\n").at(-1) ?? "";
+  const [line = ""] = said.trim().split("\n");
   return machineError({
     path: what,
     reason:

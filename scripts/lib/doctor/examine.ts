@@ -47,13 +47,24 @@ export async function examine(stack: string): Promise<Examination> {
   const host = inputs === undefined ? process.env.DOCKER_HOST : engineSettings(inputs).host;
   const client = engineClient(host);
   const engine = await readEngineFacts(client, host);
-  const [machine, network, cloud, state] = await Promise.all([
+  const [machine, network, cloud, cluster, state] = await Promise.all([
     machineChecks(client, engine, inputs, host),
     inputs === undefined ? [] : networkChecks(inputs),
     inputs === undefined ? [] : cloudStackChecks(inputs),
+    inputs === undefined ? [] : clusterOf(inputs),
     inputs !== undefined && hasTarget(inputs, "docker") ? stackChecks(client, engine, inputs) : [],
   ]);
-  return { checks: [...machine, ...pulumiChecks(stack), ...network, ...settingChecks, ...cloud, ...state], inputs };
+  return {
+    checks: [...machine, ...pulumiChecks(stack), ...network, ...settingChecks, ...cloud, ...cluster, ...state],
+    inputs,
+  };
+}
+
+async function clusterOf(inputs: StackInputs): Promise<readonly Check[]> {
+  if (!hasTarget(inputs, "kubernetes")) return [];
+  // The client of Kubernetes takes a second to load.
+  const { clusterChecks } = await import("./read-cluster.ts");
+  return await clusterChecks(inputs);
 }
 
 async function cloudStackChecks(inputs: StackInputs): Promise<readonly Check[]> {
