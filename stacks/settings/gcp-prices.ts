@@ -157,7 +157,7 @@ const DISK_GIB_MONTH: Readonly<Partial<Record<string, number>>> = {
 /** Google counts 730 hours to a month. */
 const HOURS_A_MONTH = 730;
 
-/** What Google takes for each cluster: https://cloud.google.com/kubernetes-engine/pricing (read 2026-11-29). */
+/** What Google takes for each cluster: https://cloud.google.com/kubernetes-engine/pricing. */
 export const CLUSTER_FEE = 0.1;
 
 /** A gateway that serves one VM: the document's price is that of 32 VMs and more, 0.0448. */

@@ -37,7 +37,7 @@ const machine = (machineType: string, gpus: number, cpus: number, memoryGiB: num
 // Machines: https://cloud.google.com/compute/docs/accelerator-optimized-machines, for T4 https://cloud.google.com/compute/docs/gpus;
 // partitions: https://cloud.google.com/kubernetes-engine/docs/how-to/gpus-multi; compact placement:
 // https://cloud.google.com/kubernetes-engine/docs/how-to/compact-placement; confidential GPUs:
-// https://cloud.google.com/kubernetes-engine/docs/how-to/gpus-confidential-nodes (read 2026-11-29).
+// https://cloud.google.com/kubernetes-engine/docs/how-to/gpus-confidential-nodes. Written down without these pages at hand, and not yet compared with them.
 export const GPU_NODES = {
   T4: {
     accelerator: "nvidia-tesla-t4",
@@ -126,7 +126,7 @@ export function gpuMachine(gpu: GpuTypeName, gpus: number): GpuMachine | undefin
   return gpuNodeFacts(gpu).machines.find((one) => one.gpus === gpus);
 }
 
-/** GiB of memory for each core: https://cloud.google.com/compute/docs/general-purpose-machines (read 2026-11-29). */
+/** GiB of memory for each core: https://cloud.google.com/compute/docs/general-purpose-machines. */
 const MEMORY_PER_CPU = { standard: 4, highmem: 8, highcpu: 1 } as const;
 
 /** Families of machines without GPUs, and how many cores they come with. */

@@ -117,7 +117,7 @@ function serviceProblems({ services }: Plan, { cpuPool }: GkeSettings): readonly
 
 const GIB = 2 ** 30;
 
-/** What Filestore makes: https://cloud.google.com/filestore/docs/service-tiers (read 2026-11-29). */
+/** What Filestore makes: https://cloud.google.com/filestore/docs/service-tiers, of which excerpts were read 2026-11-29. */
 const SHARE_BYTES: Readonly<Record<GkeSettings["storage"]["filestore"], { least: number; most: number }>> = {
   basic: { least: 100 * GIB, most: 63.9 * 1024 * GIB },
   zonal: { least: 1024 * GIB, most: 100 * 1024 * GIB },
