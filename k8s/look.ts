@@ -3,6 +3,7 @@ import {
   AuthorizationV1Api,
   CoreV1Api,
   type KubeConfig,
+  type KubernetesObject,
   KubernetesObjectApi,
   NodeV1Api,
   StorageV1Api,
@@ -13,7 +14,7 @@ import type { WorkloadName } from "../stacks/plan/types.ts";
 import { GPU_RESOURCE } from "../stacks/settings/gpu-nodes.ts";
 import { explainCluster, isPassing, statusOf } from "./access.ts";
 import { LABELS } from "./names.ts";
-import { RUN_KINDS } from "./run-kinds.ts";
+import { type ObjectName, RUN_KINDS, readTemplate } from "./run-kinds.ts";
 
 /** What a cluster holds, as far as a stack depends on it. Undefined is what this login may not see. */
 export interface ClusterFacts {
@@ -219,21 +220,39 @@ async function readRuns(
       .map((one) => queuedSchema.parse(one))
       .flatMap(({ metadata, spec }) => (spec.active ? [] : metadata.ownerReferences.map(({ uid }) => uid))),
   );
-  const found = await Promise.all(
-    RUN_KINDS.map(async (kind) =>
-      (await list(kind.apiVersion, kind.kind, selector)).map((object): LiveRun => {
-        const labels = object.metadata?.labels ?? {};
-        const ended = kind.ended(object);
-        return {
-          object: object.metadata?.name ?? "",
-          run: labels[LABELS.run] ?? "",
-          specification: labels[LABELS.specification],
-          image: kind.template(object)?.spec.containers[0]?.image,
-          inProgress: ended === undefined && !stopped.has(object.metadata?.uid ?? ""),
-          failed: ended === "failed",
-        };
-      }),
-    ),
-  );
-  return found.flat();
+  const found: LiveRun[] = [];
+  for (const kind of RUN_KINDS) {
+    for (const object of await list(kind.apiVersion, kind.kind, selector)) {
+      const { name = "", uid = "", labels = {} } = object.metadata ?? {};
+      // A JobSet of the name of a TrainJob is made from it.
+      if (found.some((run) => run.object === name)) continue;
+      const ended = kind.ended(object);
+      const template = await readTemplate(kind, object, (other) => readNamed(objects, namespace, other));
+      found.push({
+        object: name,
+        run: labels[LABELS.run] ?? "",
+        specification: labels[LABELS.specification],
+        image: template?.spec.containers[0]?.image,
+        inProgress: ended === undefined && !stopped.has(uid),
+        failed: ended === "failed",
+      });
+    }
+  }
+  return found;
+}
+
+/** Undefined where it is gone or hidden from this login. */
+async function readNamed(
+  objects: KubernetesObjectApi,
+  namespace: string,
+  { apiVersion, kind, name }: ObjectName,
+): Promise<KubernetesObject | undefined> {
+  return await seen(async () => {
+    try {
+      return await objects.read<KubernetesObject>({ apiVersion, kind, metadata: { name, namespace } });
+    } catch (error) {
+      if (statusOf(error) === 404) return undefined;
+      throw error;
+    }
+  });
 }

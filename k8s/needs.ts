@@ -16,6 +16,7 @@ interface Controller {
   readonly title: string;
   readonly group: string;
   readonly version: string;
+  /** Arguments of `kubectl apply`. */
   readonly install: string;
 }
 
@@ -23,17 +24,23 @@ const KUEUE: Controller = {
   title: "Kueue",
   group: "kueue.x-k8s.io",
   version: "v1beta2",
-  install: "https://github.com/kubernetes-sigs/kueue/releases/download/v0.16.1/manifests.yaml",
+  install: "-f https://github.com/kubernetes-sigs/kueue/releases/download/v0.16.1/manifests.yaml",
+};
+const JOBSET: Controller = {
+  title: "JobSet",
+  group: "jobset.x-k8s.io",
+  version: "v1alpha2",
+  install: "-f https://github.com/kubernetes-sigs/jobset/releases/download/v0.11.1/manifests.yaml",
+};
+/** Its release brings JobSet along. */
+const TRAINER: Controller = {
+  title: "Kubeflow Trainer",
+  group: "trainer.kubeflow.org",
+  version: "v1alpha1",
+  install: "-k 'https://github.com/kubeflow/trainer.git/manifests/overlays/manager?ref=v2.1.0'",
 };
 /** What runs the runs, by `runAs`. */
-const RUNNERS: Readonly<Partial<Record<ClusterLayout["runAs"], Controller>>> = {
-  jobset: {
-    title: "JobSet",
-    group: "jobset.x-k8s.io",
-    version: "v1alpha2",
-    install: "https://github.com/kubernetes-sigs/jobset/releases/download/v0.11.1/manifests.yaml",
-  },
-};
+const RUNNERS: Readonly<Record<ClusterLayout["runAs"], Controller>> = { jobset: JOBSET, trainjob: TRAINER };
 const DEVICE_PLUGIN =
   "https://raw.githubusercontent.com/NVIDIA/k8s-device-plugin/v0.17.1/deployments/static/nvidia-device-plugin.yml";
 
@@ -76,8 +83,7 @@ export function problemsOf(findings: readonly Finding[], verdict: "doubt" | "wro
 }
 
 function controllersOf({ runAs }: ClusterLayout): readonly Controller[] {
-  const runner = RUNNERS[runAs];
-  return runner === undefined ? [KUEUE] : [runner, KUEUE];
+  return [RUNNERS[runAs], KUEUE];
 }
 
 /** What is asked of a cluster for a stack. */
@@ -86,11 +92,16 @@ export function askedOf(layout: ClusterLayout): Asked {
   return { stack, namespace, training: "qlora-training", rights: rightsOf(layout) };
 }
 
+/** What a run is made of, by `runAs`. */
+const RUN_RESOURCES: Readonly<Record<ClusterLayout["runAs"], readonly string[]>> = {
+  jobset: ["jobsets"],
+  trainjob: ["trainjobs", "trainingruntimes"],
+};
+
 /** What a stack and its commands do in a cluster. */
 function rightsOf(layout: ClusterLayout): readonly Right[] {
   const create = (inNamespace: boolean, group: string, ...resources: readonly string[]): readonly Right[] =>
     resources.map((resource) => ({ verb: "create", group, resource, inNamespace }));
-  const runner = RUNNERS[layout.runAs];
   return [
     ...create(false, "", "namespaces"),
     ...create(false, "scheduling.k8s.io", "priorityclasses"),
@@ -101,7 +112,7 @@ function rightsOf(layout: ClusterLayout): readonly Right[] {
     ...create(true, "networking.k8s.io", "networkpolicies"),
     ...create(true, "policy", "poddisruptionbudgets"),
     ...create(true, KUEUE.group, "localqueues"),
-    ...(runner === undefined ? [] : create(true, runner.group, `${layout.runAs}s`)),
+    ...create(true, RUNNERS[layout.runAs].group, ...RUN_RESOURCES[layout.runAs]),
     { verb: "patch", group: KUEUE.group, resource: "workloads", inNamespace: true },
     { verb: "create", group: "", resource: "pods", subresource: "exec", inNamespace: true },
     { verb: "create", group: "", resource: "pods", subresource: "portforward", inNamespace: true },
@@ -136,7 +147,7 @@ function controllerFinding({ title, group, version, install }: Controller, { api
         served === undefined
           ? `is not installed: nothing serves ${group}/${version}`
           : `is of another release: it serves ${served.join(", ")} of ${group}, and not ${version}`,
-      remedy: `kubectl --context ${context} apply --server-side -f ${install}`,
+      remedy: `kubectl --context ${context} apply --server-side ${install}`,
     },
   };
 }

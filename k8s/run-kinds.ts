@@ -16,12 +16,16 @@ export interface RunKind {
   /** How it ended for good; undefined while it has not. */
   readonly ended: (object: unknown) => "completed" | "failed" | undefined;
   /** The object that describes the pods, where it is another one than the run's own. */
-  readonly describedBy?: (object: unknown) => {
-    readonly apiVersion: string;
-    readonly kind: string;
-    readonly name: string;
-  };
+  readonly describedBy?: (object: unknown) => ObjectName;
+  /** Of the object that describes the pods. */
   readonly template: (object: unknown) => RunTemplate | undefined;
+}
+
+/** What names an object of the run's namespace. */
+export interface ObjectName {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly name: string;
 }
 
 const jobSetSpec = z.object({
@@ -76,3 +80,17 @@ const TRAIN_JOB: RunKind = {
 
 /** Every kind that a run can be of. A TrainJob comes first: its JobSet has its name, and is not what Kueue queues. */
 export const RUN_KINDS: readonly RunKind[] = [TRAIN_JOB, JOBSET];
+
+/**
+ * The run's pods as its object, or the one that it names, describes them.
+ * @param read gives undefined where there is no such object.
+ */
+export async function readTemplate(
+  kind: RunKind,
+  object: unknown,
+  read: (name: ObjectName) => Promise<unknown>,
+): Promise<RunTemplate | undefined> {
+  const other = kind.describedBy?.(object);
+  const described = other === undefined ? object : await read(other);
+  return described === undefined ? undefined : kind.template(described);
+}

@@ -57,6 +57,16 @@ describe("what is missing is told with the command that installs it", () => {
     ]);
   });
 
+  test("Kubeflow Trainer, where runs are TrainJobs", () => {
+    const { wrong } = found({}, of({ runAs: "trainjob" }));
+    expect(wrong.map(({ value, remedy }) => [value, remedy])).toEqual([
+      [
+        "Kubeflow Trainer",
+        "kubectl --context lab apply --server-side -k 'https://github.com/kubeflow/trainer.git/manifests/overlays/manager?ref=v2.1.0'",
+      ],
+    ]);
+  });
+
   test("a Kueue of another release", () => {
     const { wrong } = found({ apis: new Map([...WELL.apis, ["kueue.x-k8s.io", ["v1beta1"]]]) });
     expect(wrong.map(({ reason }) => reason)).toEqual([
@@ -244,6 +254,37 @@ describe("a look at an API server", () => {
         },
       ],
     });
+  });
+
+  test("takes a TrainJob and the JobSet that is made from it as one run, with the runtime's image", async () => {
+    const rendered = renderCluster({ kubernetes: { runAs: "trainjob" } }).objects;
+    const one = (wanted: string) => JSON.parse(JSON.stringify(rendered.find((object) => object.kind === wanted)));
+    const [trainJob, runtime] = [one("TrainJob"), one("TrainingRuntime")];
+    const trainer = "trainer.kubeflow.org";
+    const inNamespace = `/apis/${trainer}/v1alpha1/namespaces/tunestack-team`;
+    const { groups } = full["/apis"] as { readonly groups: readonly object[] };
+    const answers = {
+      ...full,
+      "/apis": { groups: [...groups, served(trainer, "v1alpha1")] },
+      [`/apis/${trainer}/v1alpha1`]: {
+        groupVersion: `${trainer}/v1alpha1`,
+        resources: [
+          ...kind(`${trainer}/v1alpha1`, "trainjobs", "TrainJob").resources,
+          ...kind(`${trainer}/v1alpha1`, "trainingruntimes", "TrainingRuntime").resources,
+        ],
+      },
+      [`${inNamespace}/trainjobs`]: items({ ...trainJob, metadata: { ...trainJob.metadata, uid: "2" } }),
+      [`${inNamespace}/trainingruntimes/${runtime.metadata.name}`]: runtime,
+    };
+    // Kueue's object of the JobSet says that it is stopped, and the TrainJob has none yet.
+    const { runs } = await look(answering(answers));
+    expect(runs).toMatchObject([
+      { object: "first-run", image: expect.stringContaining("training@sha256:"), inProgress: true, failed: false },
+    ]);
+    const { runs: withoutRuntime } = await look(
+      answering({ ...answers, [`${inNamespace}/trainingruntimes/${runtime.metadata.name}`]: 404 }),
+    );
+    expect(withoutRuntime).toMatchObject([{ object: "first-run", image: undefined }]);
   });
 
   test("asks for no run where nothing could run one, and for rights one by one", async () => {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type KubernetesObject, PatchStrategy, type V1Pod } from "@kubernetes/client-node";
 import { z } from "zod";
 import { LABELS } from "../../../k8s/names.ts";
-import { RUN_KINDS, type RunKind, type RunTemplate } from "../../../k8s/run-kinds.ts";
+import { type ObjectName, RUN_KINDS, type RunKind, type RunTemplate, readTemplate } from "../../../k8s/run-kinds.ts";
 import type { RunOutput } from "../../../stacks/outputs.ts";
 import { GPU_RESOURCE } from "../../../stacks/settings/gpu-nodes.ts";
 import { EXIT, machineError, UserError } from "../errors.ts";
@@ -31,14 +31,8 @@ export class ClusterRun {
   ) {}
 
   async find(): Promise<FoundRun | undefined> {
-    const { namespace, objects } = this.client;
     for (const kind of RUN_KINDS) {
-      const header = {
-        apiVersion: kind.apiVersion,
-        kind: kind.kind,
-        metadata: { name: this.run.container, namespace },
-      };
-      const object = await this.client.find(() => objects.read<KubernetesObject>(header));
+      const object = await this.#read({ apiVersion: kind.apiVersion, kind: kind.kind, name: this.run.container });
       if (object !== undefined) return { kind, object };
     }
     return undefined;
@@ -47,13 +41,14 @@ export class ClusterRun {
   /** The run's pods as its object, or the one that it names, describes them. */
   async template(): Promise<RunTemplate | undefined> {
     const found = await this.find();
-    if (found === undefined) return undefined;
+    return found === undefined ? undefined : await readTemplate(found.kind, found.object, (name) => this.#read(name));
+  }
+
+  async #read({ apiVersion, kind, name }: ObjectName): Promise<KubernetesObject | undefined> {
     const { namespace, objects } = this.client;
-    const other = found.kind.describedBy?.(found.object);
-    if (other === undefined) return found.kind.template(found.object);
-    const header = { apiVersion: other.apiVersion, kind: other.kind, metadata: { name: other.name, namespace } };
-    const object = await this.client.find(() => objects.read<KubernetesObject>(header));
-    return object === undefined ? undefined : found.kind.template(object);
+    return await this.client.find(() =>
+      objects.read<KubernetesObject>({ apiVersion, kind, metadata: { name, namespace } }),
+    );
   }
 
   async pods(): Promise<readonly V1Pod[]> {
