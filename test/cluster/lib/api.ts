@@ -17,6 +17,7 @@ export interface KubernetesObject {
     readonly annotations?: Readonly<Record<string, string>>;
     readonly managedFields?: readonly {
       readonly manager: string;
+      readonly operation?: string;
       readonly time?: string;
       readonly fieldsV1?: unknown;
     }[];
