@@ -11,8 +11,13 @@ const recipe = goRecipes.controlPlane;
 
 export type ControlPlaneProgram = keyof typeof recipe.programs | "kwok";
 
-/** Controllers that come with objects of their own: definitions, roles, webhooks. */
-const installed = { jobset: "sigs.k8s.io/jobset", kueue: "sigs.k8s.io/kueue" } as const;
+/** Controllers that come with objects of their own: the module of each, and its folders of definitions and webhooks. */
+const installed = {
+  jobset: { module: "sigs.k8s.io/jobset", folders: ["config/default"] },
+  kueue: { module: "sigs.k8s.io/kueue", folders: ["config/default"] },
+  // Its whole installation would bring a JobSet of its own along.
+  trainer: { module: "github.com/kubeflow/trainer/v2", folders: ["manifests/base/crds", "manifests/base/webhook"] },
+} as const;
 
 export interface ControlPlane {
   /** The path of each program. */
@@ -27,26 +32,29 @@ const manifestOf = (folder: string, name: string) => join(folder, `${name}.yaml`
 async function writeManifests(cacheDir: string, folder: string, report: Report): Promise<void> {
   const go = await findGo(cacheDir, report);
   const env = { ...process.env, ...go.env, GOFLAGS: "", GOWORK: "off" };
-  for (const [name, module] of Object.entries(installed)) {
+  for (const [name, { module, folders }] of Object.entries(installed)) {
     const found = await run(go.command, ["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module], {
       cwd: recipe.module,
       env,
     });
-    const source = join(found.output.trim(), "config", "default");
-    const made = await run(join(folder, "kubectl"), ["kustomize", source]);
-    if (found.code !== 0 || made.code !== 0) {
-      throw new OfflineError({
-        cause: "broken",
-        what: `the objects that ${module} installs could not be rendered`,
-        why: lastLines(found.code === 0 ? made.output : found.output),
-        remedy: "run `go clean -modcache`, then this again",
-      });
+    const documents: string[] = [];
+    for (const source of folders) {
+      const made = await run(join(folder, "kubectl"), ["kustomize", join(found.output.trim(), source)]);
+      if (found.code !== 0 || made.code !== 0) {
+        throw new OfflineError({
+          cause: "broken",
+          what: `the objects that ${module} installs could not be rendered`,
+          why: lastLines(found.code === 0 ? made.output : found.output),
+          remedy: "run `go clean -modcache`, then this again",
+        });
+      }
+      documents.push(made.output);
     }
-    await writeFile(manifestOf(folder, name), made.output);
+    await writeFile(manifestOf(folder, name), documents.join("---\n"));
   }
 }
 
-/** A control plane of Kubernetes with JobSet, Kueue and KWOK, built from Go modules when the cache has none. */
+/** A control plane of Kubernetes with JobSet, Kueue, Kubeflow Trainer and KWOK, built from Go modules when the cache has none. */
 export async function ensureControlPlane(cacheDir: string, report: Report): Promise<ControlPlane> {
   const kwok = await builtProgram(goRecipes.kwok, cacheDir, report);
   const folder = await cached(cacheDir, await recipeFolder(recipe), async (aside) => {
@@ -63,9 +71,14 @@ export async function ensureControlPlane(cacheDir: string, report: Report): Prom
       kubectl: program("kubectl"),
       jobset: program("jobset"),
       kueue: program("kueue"),
+      trainer: program("trainer"),
       kwok,
     },
-    manifests: { jobset: manifestOf(folder, "jobset"), kueue: manifestOf(folder, "kueue") },
+    manifests: {
+      jobset: manifestOf(folder, "jobset"),
+      kueue: manifestOf(folder, "kueue"),
+      trainer: manifestOf(folder, "trainer"),
+    },
   };
 }
 

@@ -83,6 +83,7 @@ export const goRecipes = {
       kubectl: "k8s.io/kubernetes/cmd/kubectl",
       jobset: "sigs.k8s.io/jobset",
       kueue: "sigs.k8s.io/kueue/cmd/kueue",
+      trainer: "github.com/kubeflow/trainer/v2/cmd/trainer-controller-manager",
     },
     variables: {
       "k8s.io/component-base/version.gitVersion": `v${versions.kubernetes}`,

@@ -5,9 +5,10 @@ import { parseAllDocuments, stringify } from "yaml";
 import { z } from "zod";
 import type { ControlPlane } from "../../../offline/control-plane.ts";
 import { freePorts } from "../../lib/ports.ts";
-import { type Access, Api, type KubernetesObject } from "./api.ts";
+import { type Access, Api, ApiError, type KubernetesObject } from "./api.ts";
 import { Processes } from "./processes.ts";
 import { STAGES } from "./stages.ts";
+import { until } from "./until.ts";
 
 const LOOPBACK = "127.0.0.1";
 /** A client of the control plane may ask as often as it likes: the tests measure something else. */
@@ -22,8 +23,8 @@ export interface Cluster {
 }
 
 /**
- * Starts etcd, the API server, its controllers and scheduler, JobSet, Kueue and KWOK on loopback ports, with data in a
- * temporary folder: 10 s. Pods run nowhere; KWOK says of them what a kubelet would.
+ * Starts etcd, the API server, its controllers and scheduler, JobSet, Kubeflow Trainer, Kueue and KWOK on loopback ports,
+ * with data in a temporary folder: 15 s. Pods run nowhere; KWOK says of them what a kubelet would.
  */
 export async function startCluster(built: ControlPlane): Promise<Cluster> {
   const processes = await Processes.make();
@@ -33,7 +34,10 @@ export async function startCluster(built: ControlPlane): Promise<Cluster> {
     const kubeconfig = writeKubeconfig(processes.folder, access);
     startControllers(built, processes, kubeconfig);
     const api = new Api(access);
-    await Promise.all([startJobSet(built, processes, kubeconfig, api), startKueue(built, processes, kubeconfig, api)]);
+    // Each looks at its start for the definitions of those before it.
+    await startJobSet(built, processes, kubeconfig, api);
+    await startTrainer(built, processes, kubeconfig, api);
+    await startKueue(built, processes, kubeconfig, api);
     api.close();
     return { access, kubeconfig, processes, stop };
   } catch (error) {
@@ -150,16 +154,7 @@ async function startJobSet(
   const [webhook = 0, health = 0] = await freePorts(2);
   const folder = join(processes.folder, "jobset");
   const certificates = join(folder, "certificates");
-  mkdirSync(certificates, { recursive: true });
-  // Its certificate is the API server's own: both are asked at the same address.
-  for (const [own, served] of [
-    ["apiserver.crt", "tls.crt"],
-    ["apiserver.key", "tls.key"],
-  ] as const) {
-    writeFileSync(join(certificates, served), readFileSync(join(processes.folder, "certificates", own)), {
-      mode: 0o600,
-    });
-  }
+  shareCertificate(processes, certificates);
   const config = join(folder, "config.yaml");
   writeFileSync(
     config,
@@ -173,13 +168,56 @@ async function startJobSet(
       health: { healthProbeBindAddress: `${LOOPBACK}:${health}` },
     }),
   );
-  const caBundle = Buffer.from(api.access.authority).toString("base64");
-  await install(api, manifests.jobset, (client) => ({
-    url: `https://${LOOPBACK}:${webhook}${client.service?.path ?? ""}`,
-    caBundle,
-  }));
+  await install(api, manifests.jobset, sharedWebhook(api, webhook));
   processes.start("jobset", programs.jobset, [`--config=${config}`, `--kubeconfig=${kubeconfig}`]);
   await processes.until("jobset", () => answers(health));
+}
+
+async function startTrainer(
+  { programs, manifests }: ControlPlane,
+  processes: Processes,
+  kubeconfig: string,
+  api: Api,
+): Promise<void> {
+  const [webhook = 0, health = 0] = await freePorts(2);
+  const folder = join(processes.folder, "trainer");
+  // It looks for its certificate in the folder of temporary files and nowhere else.
+  shareCertificate(processes, join(folder, "k8s-webhook-server", "serving-certs"));
+  const config = join(folder, "config.yaml");
+  writeFileSync(
+    config,
+    stringify({
+      apiVersion: "config.trainer.kubeflow.org/v1alpha1",
+      kind: "Configuration",
+      leaderElection: { leaderElect: false },
+      certManagement: { enable: false },
+      webhook: { host: LOOPBACK, port: webhook },
+      metrics: { bindAddress: "0" },
+      health: { healthProbeBindAddress: `${LOOPBACK}:${health}` },
+      clientConnection: { qps: 500, burst: 1000 },
+    }),
+  );
+  await install(api, manifests.trainer, sharedWebhook(api, webhook));
+  processes.start("trainer", programs.trainer, [`--config=${config}`, `--kubeconfig=${kubeconfig}`], {
+    TMPDIR: folder,
+  });
+  await processes.until("trainer", () => answers(health));
+}
+
+/** The API server's own certificate for a webhook: both are asked at the same address. */
+function shareCertificate(processes: Processes, folder: string): void {
+  mkdirSync(folder, { recursive: true });
+  for (const [own, served] of [
+    ["apiserver.crt", "tls.crt"],
+    ["apiserver.key", "tls.key"],
+  ] as const) {
+    writeFileSync(join(folder, served), readFileSync(join(processes.folder, "certificates", own)), { mode: 0o600 });
+  }
+}
+
+function sharedWebhook(api: Api, port: number): (client: ClientConfig) => ClientConfig {
+  const caBundle = Buffer.from(api.access.authority).toString("base64");
+  return (client) => ({ url: `https://${LOOPBACK}:${port}${client.service?.path ?? ""}`, caBundle });
 }
 
 async function startKueue(
@@ -243,6 +281,15 @@ interface ClientConfig {
 
 const clientSchema = z.looseObject({ service: z.looseObject({ path: z.string().optional() }).optional() });
 const webhooksSchema = z.looseObject({ webhooks: z.array(z.looseObject({ clientConfig: clientSchema })) });
+const definedSchema = z.object({
+  spec: z.object({
+    group: z.string(),
+    names: z.object({ plural: z.string() }),
+    versions: z.array(z.object({ name: z.string(), served: z.boolean() })),
+  }),
+});
+const resourcesSchema = z.object({ resources: z.array(z.object({ name: z.string() })) });
+
 const conversionSchema = z.looseObject({
   spec: z.looseObject({
     conversion: z.looseObject({ webhook: z.looseObject({ clientConfig: clientSchema }).optional() }).optional(),
@@ -260,9 +307,25 @@ async function install(api: Api, manifest: string, reached: (client: ClientConfi
   const early = ordered.filter(({ kind }) => rank(kind) < 2);
   const late = ordered.filter(({ kind }) => rank(kind) >= 2);
   for (const one of early) await api.apply(adapted(one, reached), "installer");
+  await Promise.all(early.filter(({ kind }) => kind === "CustomResourceDefinition").map((one) => served(api, one)));
   await Promise.all(
     late.map(async (one) => LEFT_OUT.has(one.kind) || (await api.apply(adapted(one, reached), "installer"))),
   );
+}
+
+/** A definition is there before what it defines is: controllers that look in between end at their start. */
+async function served(api: Api, definition: KubernetesObject): Promise<void> {
+  const { group, names, versions } = definedSchema.parse(definition).spec;
+  for (const version of versions.filter((one) => one.served)) {
+    await until(`${names.plural}.${group}/${version.name} is served`, async () => {
+      const answer = await api.call("GET", `/apis/${group}/${version.name}`).catch((error: unknown) => {
+        if (error instanceof ApiError && error.status === 404) return undefined;
+        throw error;
+      });
+      const known = resourcesSchema.safeParse(answer?.body).data?.resources ?? [];
+      return known.some(({ name }) => name === names.plural) ? true : undefined;
+    });
+  }
 }
 
 const LEFT_OUT: ReadonlySet<string> = new Set(["Deployment", "APIService"]);

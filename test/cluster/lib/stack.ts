@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { ClusterLayout } from "../../../k8s/layout.ts";
-import { renderJobSet } from "../../../k8s/render-run.ts";
+import { renderRunAs } from "../../../k8s/render.ts";
 import { makePlan } from "../../../stacks/plan/plan.ts";
 import type { RawSettings } from "../../../stacks/settings/layers.ts";
 import { clusterLayout } from "../../../stacks/targets/kubernetes/layout.ts";
@@ -104,7 +104,10 @@ export interface StackOptions {
   readonly gpus: number;
   /** Of `kubernetes.run`. */
   readonly run?: RawSettings;
+  readonly runAs?: ClusterLayout["runAs"];
 }
+
+const RUN_KINDS: readonly string[] = ["JobSet", "TrainingRuntime", "TrainJob"];
 
 /** A stack that only trains, whose queue has the nodes of one pool. */
 export class TrainingStack {
@@ -115,20 +118,20 @@ export class TrainingStack {
     readonly layout: ClusterLayout,
   ) {}
 
-  static async make(api: Api, { name, gpus, run = {} }: StackOptions): Promise<TrainingStack> {
+  static async make(api: Api, { name, gpus, run = {}, runAs = "jobset" }: StackOptions): Promise<TrainingStack> {
     const pool = { gpu: "L4", nodeLabels: { [POOL_LABEL]: name }, gpus, cpus: 48 * gpus, memory: `${192 * gpus}GiB` };
-    const kubernetes = { queue: { pools: [pool] }, run };
+    const kubernetes = { queue: { pools: [pool] }, run, runAs };
     const { objects, layout } = renderCluster({ stack: name, kubernetes, settings: { profiles: ["training"] } });
     await applyAll(
       api,
-      objects.filter(({ kind }) => kind !== "JobSet"),
+      objects.filter(({ kind }) => !RUN_KINDS.includes(kind)),
     );
     await provideVolumes(api, layout.namespace);
     return new TrainingStack(api, name, kubernetes, layout);
   }
 
-  /** The object of a run, by the name of the run and what it changes of `kubernetes.run`. */
-  render(run: string, changes: RawSettings = {}): KubernetesObject {
+  /** The objects of a run, by the name of the run and what it changes of `kubernetes.run`. */
+  render(run: string, changes: RawSettings = {}): readonly KubernetesObject[] {
     const kubernetes = { ...this.kubernetes, run: { ...(this.kubernetes.run as RawSettings), ...changes } };
     const inputs = kubernetesInputs({
       stack: this.name,
@@ -137,11 +140,11 @@ export class TrainingStack {
     });
     const plan = makePlan(inputs).run;
     if (plan === undefined) throw new Error("the stack has no run");
-    return plain(renderJobSet(plan, clusterLayout(inputs), RESOLVED));
+    return renderRunAs(plan, clusterLayout(inputs), RESOLVED).map(({ object }) => plain(object));
   }
 
-  async submit(run: string, changes: RawSettings = {}): Promise<void> {
-    await this.api.apply(this.render(run, changes));
+  async submit(run: string, changes: RawSettings = {}) {
+    return await applyAll(this.api, this.render(run, changes));
   }
 
   async pods(run?: string): Promise<readonly Pod[]> {
