@@ -18,6 +18,7 @@ import {
 import { engineSettings } from "../../../stacks/settings/engine.ts";
 import type { StackInputs } from "../../../stacks/settings/load.ts";
 import { type MachineFacts, machineFile, readMachineFacts } from "../../../stacks/settings/machine.ts";
+import { SettingsError } from "../../../stacks/settings/problems.ts";
 import { engineClient } from "../../../stacks/targets/docker/engine.ts";
 import { diskCheck } from "../doctor/machine-checks.ts";
 import { hasTrainingImage, readDisk, readEngineFacts } from "../doctor/read-machine.ts";
@@ -62,12 +63,23 @@ export async function setUp(stack: string): Promise<MachineFacts> {
 export async function setUpPulumi(stacks: readonly string[]): Promise<void> {
   try {
     for (const stack of stacks) {
-      await takeCloudSecrets(readInputs(stack));
+      const inputs = readableInputs(stack);
+      if (inputs !== undefined) await takeCloudSecrets(inputs);
       ensureSecrets(stack);
     }
     await installTools();
   } catch (error) {
     if (error instanceof OfflineError) throw explained(error);
+    throw error;
+  }
+}
+
+/** A stack with wrong settings is told of where it is previewed, and holds the others up no more than that. */
+function readableInputs(stack: string): StackInputs | undefined {
+  try {
+    return readInputs(stack);
+  } catch (error) {
+    if (error instanceof SettingsError) return undefined;
     throw error;
   }
 }

@@ -59,7 +59,7 @@ async function clear(api: Api, objects: readonly KubernetesObject[]): Promise<vo
 
 async function ours(api: Api, name: string, runs: number): Promise<Contender> {
   const stack = await TrainingStack.make(api, { name, gpus: runs });
-  return { queue: `${stack.layout.namespace}-runs`, object: (index) => stack.render(`run-${index}`) };
+  return { queue: `${stack.layout.namespace}-runs`, object: (index) => stack.renderJobSet(`run-${index}`) };
 }
 
 async function bare(

@@ -52,7 +52,7 @@ export async function measureLoss(
   let submitted = 0;
   const seen: Seen = { lost: 0, hit: 0, reserved: 0, atWork: 0 };
   const submitting = forEach(runs, async (index) => {
-    await api.apply(ending(stack.render(`run-${index}`)));
+    await api.apply(ending(stack.renderJobSet(`run-${index}`)));
     submitted += 1;
   });
   await waitForQueue(

@@ -143,6 +143,13 @@ export class TrainingStack {
     return renderRunAs(plan, clusterLayout(inputs), RESOLVED).map(({ object }) => plain(object));
   }
 
+  /** The one object of a run that is a JobSet. */
+  renderJobSet(run: string): KubernetesObject {
+    const [object, ...others] = this.render(run);
+    if (object?.kind !== JOBSET.kind || others.length > 0) throw new Error(`${run} is not a JobSet alone`);
+    return object;
+  }
+
   async submit(run: string, changes: RawSettings = {}) {
     return await applyAll(this.api, this.render(run, changes));
   }
