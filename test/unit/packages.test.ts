@@ -63,3 +63,12 @@ test("an interrupted start ends npm before it ends, though npm goes on after a C
   expect(existsSync(join(clone, "bin", "npm.ended"))).toBe(true);
   expect(existsSync(join(clone, "node_modules", ".tunestack-lock"))).toBe(false);
 });
+
+test("an npm that does not end when it is told to is killed", async () => {
+  const { child, ended } = start(`trap '' INT TERM; touch "$0.began"; while :; do sleep 0.1; done`);
+  while (!existsSync(join(clone, "bin", "npm.began"))) await sleep(20);
+  child.kill("SIGINT");
+  const { code, said } = await ended;
+  expect(code).toBe(130);
+  expect(said).toContain("interrupted; the same command does it again");
+});

@@ -9,6 +9,8 @@ const PROJECT_DIR = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.ur
 /** Holds the hash of the lock file that node_modules was installed by, so that a half-done install is done again. */
 const STAMP = join(PROJECT_DIR, "node_modules", ".tunestack-lock");
 const LEAST_NODE = 20;
+/** How long npm may take to end when it is interrupted; busy with its disk it was seen to take minutes. */
+const GRACE_MS = 5000;
 /** Halves the start of every command. */
 const LAZY = join(PROJECT_DIR, "scripts", "pulumi", "lazy-libraries.cjs");
 
@@ -70,6 +72,7 @@ function capture(program, args) {
     process.on("SIGINT", () => {
       interrupted = true;
       child.kill("SIGTERM");
+      setTimeout(() => child.kill("SIGKILL"), GRACE_MS).unref();
     });
     let output = "";
     child.stdout.on("data", (data) => (output += data));
