@@ -92,10 +92,10 @@ describe("a build's output", () => {
   });
 
   test.each([
-    ["uv-without-network", "https://pypi.org/simple/nvidia-ml-py/", "does not answer: dns error"],
+    ["uv-without-network", "https://packages.example.org/simple/nvidia-ml-py/", "does not answer: dns error"],
     [
       "apt-without-network",
-      "http://deb.debian.org/debian/dists/bookworm/InRelease",
+      "http://debian.example.org/debian/dists/bookworm/InRelease",
       "does not answer: Temporary failure resolving",
     ],
     [
