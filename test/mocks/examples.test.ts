@@ -1,6 +1,7 @@
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { KubeConfig } from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { violations } from "../../policy/index.ts";
@@ -14,6 +15,34 @@ import { recordRegistrations } from "../lib/pulumi-mocks.ts";
 vi.mock(import("../../stacks/targets/docker/engine.ts"), async (original) => ({
   ...(await original()),
   readEngine: async () => ({ containers: [], takenPorts: [] }),
+}));
+
+// A cluster that has what the example names.
+vi.mock(import("../../k8s/access.ts"), async (original) => ({
+  ...(await original()),
+  readKubeconfig: () => new KubeConfig(),
+}));
+vi.mock(import("../../k8s/look.ts"), async (original) => ({
+  ...(await original()),
+  lookAtCluster: async () => ({
+    context: "team-cluster",
+    version: "v1.35.4",
+    apis: new Map([
+      ["kueue.x-k8s.io", ["v1beta2"]],
+      ["jobset.x-k8s.io", ["v1alpha2"]],
+    ]),
+    nodes: ["NVIDIA-L4", "NVIDIA-A100-SXM4-80GB"].map((product) => ({
+      name: product.toLowerCase(),
+      labels: { "nvidia.com/gpu.product": product },
+      gpus: 8,
+    })),
+    autoscaled: false,
+    runtimeClasses: ["nvidia"],
+    storageClasses: ["nfs", "ssd"].map((name) => ({ name, provisioner: `${name}.example.com`, isDefault: false })),
+    claims: [],
+    missingRights: [],
+    runs: [],
+  }),
 }));
 
 const home = process.cwd();
