@@ -7,18 +7,15 @@ import { engineClient } from "../../stacks/targets/docker/engine.ts";
 import { namingOf } from "./naming.ts";
 import { type HostMount, runOneOff } from "./one-off.ts";
 import { reachOnEngine } from "./reach.ts";
-import type { ContainerState, Ended, OneOff, Reached, ReachedService, Workloads } from "./workloads.ts";
-
-const MISSING: ContainerState = {
-  exists: false,
-  running: false,
-  reachable: false,
-  health: "missing",
-  startedAt: undefined,
-  exitCode: undefined,
-  restarts: 0,
-  lastCheck: undefined,
-};
+import {
+  type ContainerState,
+  type Ended,
+  MISSING,
+  type OneOff,
+  type Reached,
+  type ReachedService,
+  type Workloads,
+} from "./workloads.ts";
 
 /** Where an engine's containers find what a workload mounts. */
 export interface EnginePlace {

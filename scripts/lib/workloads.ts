@@ -52,6 +52,18 @@ export interface ContainerState {
   readonly machine?: string | undefined;
 }
 
+/** The state of a container that is not there. */
+export const MISSING: ContainerState = {
+  exists: false,
+  running: false,
+  reachable: false,
+  health: "missing",
+  startedAt: undefined,
+  exitCode: undefined,
+  restarts: 0,
+  lastCheck: undefined,
+};
+
 /** What a program said until it ended. */
 export interface Ended {
   readonly exitCode: number;

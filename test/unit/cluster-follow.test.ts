@@ -1,8 +1,8 @@
 import type { V1Pod } from "@kubernetes/client-node";
 import { expect, test } from "vitest";
 import { followPods } from "../../scripts/lib/cluster/follow-pods.ts";
-import { MISSING } from "../../scripts/lib/cluster/states.ts";
 import type { ContainerState } from "../../scripts/lib/workloads.ts";
+import { MISSING } from "../../scripts/lib/workloads.ts";
 
 function pod(uid: string, phase: string): V1Pod {
   return { metadata: { uid, name: uid }, spec: { nodeName: `node-of-${uid}`, containers: [] }, status: { phase } };

@@ -6,12 +6,12 @@ import { type ObjectName, RUN_KINDS, type RunKind, type RunTemplate, readTemplat
 import type { RunOutput } from "../../../stacks/outputs.ts";
 import { GPU_RESOURCE } from "../../../stacks/settings/gpu-nodes.ts";
 import { EXIT, machineError, UserError } from "../errors.ts";
-import type { ContainerState } from "../workloads.ts";
+import { type ContainerState, MISSING } from "../workloads.ts";
 import { appliedBy } from "./applied.ts";
 import { type ClusterClient, isMissing } from "./client.ts";
 import { podsOf } from "./helper-pod.ts";
 import { type QueuedWorkload, workloadOf, workloadSchema } from "./queue.ts";
-import { byAge, hasEnded, MISSING, runState } from "./states.ts";
+import { byAge, hasEnded, runState } from "./states.ts";
 
 const KUEUE = "kueue.x-k8s.io/v1beta2";
 const POLL_MS = 500;

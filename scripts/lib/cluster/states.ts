@@ -1,18 +1,7 @@
 import type { V1ContainerStatus, V1CronJob, V1DaemonSet, V1Job, V1Pod } from "@kubernetes/client-node";
 import { GPU_RESOURCE } from "../../../stacks/settings/gpu-nodes.ts";
-import type { ContainerState } from "../workloads.ts";
+import { type ContainerState, MISSING } from "../workloads.ts";
 import { flavorOf, isPending, type QueuedWorkload, queueText } from "./queue.ts";
-
-export const MISSING: ContainerState = {
-  exists: false,
-  running: false,
-  reachable: false,
-  health: "missing",
-  startedAt: undefined,
-  exitCode: undefined,
-  restarts: 0,
-  lastCheck: undefined,
-};
 
 /** A pod that works now, so that a program can be run in it. */
 export function isAtWork({ metadata, status }: V1Pod): boolean {
