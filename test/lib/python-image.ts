@@ -47,6 +47,8 @@ export async function inPythonImage(command: readonly string[], options: Contain
 const SMALL_DISK = "/small-disk";
 
 const ENVIRONMENT = {
+  // Two processes of pytest share two cores; more threads in each only wait for one another.
+  OMP_NUM_THREADS: "1",
   TUNESTACK_TEST_SMALL_DISK: SMALL_DISK,
   TUNESTACK_NOTEBOOKS: "/notebooks",
   RUFF_CACHE_DIR: "/tmp/ruff",
