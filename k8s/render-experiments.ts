@@ -6,7 +6,7 @@ import type { ConfigMapObject, DeploymentObject, JobSpec, Rendered, RoleBindingO
 import { priorityClassName, renderServiceAccount } from "./render-foundation.ts";
 import { renderPod } from "./render-pod.ts";
 import { graceSeconds } from "./render-run.ts";
-import { renderBudget, renderDeployment, serviceNeeds } from "./render-services.ts";
+import { NONE_TAKEN, renderBudget, renderDeployment, serviceNeeds } from "./render-services.ts";
 
 /** The pods of experiments, their container and service account. */
 const EXPERIMENT = "experiment";
@@ -33,7 +33,7 @@ export function renderSubmitter(
     { logicalName: `${name}-disruption-budget`, object: renderBudget(layout, name, { maxUnavailable: 1 }) },
     {
       logicalName: `${EXPERIMENT}-disruption-budget`,
-      object: renderBudget(layout, EXPERIMENT, { maxUnavailable: 0 }),
+      object: renderBudget(layout, EXPERIMENT, NONE_TAKEN),
     },
   ];
 }

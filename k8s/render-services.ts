@@ -163,17 +163,18 @@ function renderServiceObject(workload: Workload, layout: ClusterLayout): Service
 }
 
 /** How many pods of a workload may be taken at once for a node's sake. */
-export function renderBudget(
-  layout: ClusterLayout,
-  name: string,
-  { maxUnavailable }: { readonly maxUnavailable: number },
-): DisruptionBudgetObject {
+type Budget = { readonly maxUnavailable: number } | { readonly minAvailable: number };
+
+/** None of them. A Job has no scale, so that of its pods only a number can be told: one that it never has. */
+export const NONE_TAKEN: Budget = { minAvailable: 2 ** 31 - 1 };
+
+export function renderBudget(layout: ClusterLayout, name: string, budget: Budget): DisruptionBudgetObject {
   return {
     apiVersion: "policy/v1",
     kind: "PodDisruptionBudget",
     metadata: inNamespace(layout, name),
     spec: {
-      maxUnavailable,
+      ...budget,
       selector: { matchLabels: { [LABELS.name]: name, [LABELS.instance]: layout.stack } },
       // A pod that is not ready is no reason to keep a node that has to go.
       unhealthyPodEvictionPolicy: "AlwaysAllow",

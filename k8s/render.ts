@@ -8,7 +8,7 @@ import { renderInputs } from "./render-inputs.ts";
 import { renderNetworkPolicies } from "./render-network.ts";
 import { renderQueue } from "./render-queue.ts";
 import { renderJobSet } from "./render-run.ts";
-import { renderBudget, renderService } from "./render-services.ts";
+import { NONE_TAKEN, renderBudget, renderService } from "./render-services.ts";
 import { renderTrainJob } from "./render-train-job.ts";
 import { renderVolumes } from "./render-volumes.ts";
 
@@ -39,7 +39,7 @@ export function renderStack(plan: Plan, layout: ClusterLayout, resolve: Resolver
 /** A run in progress is not moved for a node's sake: whoever drains the node waits for it, or stops it. */
 function renderRun({ run }: Plan, layout: ClusterLayout, resolve: Resolver): readonly Rendered[] {
   if (run === undefined) return [];
-  const budget = renderBudget(layout, run.workload.name, { maxUnavailable: 0 });
+  const budget = renderBudget(layout, run.workload.name, NONE_TAKEN);
   return [{ logicalName: "run-disruption-budget", object: budget }, ...renderRunAs(run, layout, resolve)];
 }
 

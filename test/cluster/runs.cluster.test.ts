@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, inject, test } from "vitest";
 import { z } from "zod";
-import { Api } from "./lib/api.ts";
+import { Api, type KubernetesObject } from "./lib/api.ts";
 import { addPools, gpuPool } from "./lib/nodes.ts";
 import { holds, isAtWork, type Pod, TrainingStack } from "./lib/stack.ts";
 import { until } from "./lib/until.ts";
@@ -11,6 +11,20 @@ afterAll(() => api.close());
 
 const NODE = { apiVersion: "v1", kind: "Node" };
 const CLUSTER_QUEUE = { apiVersion: "kueue.x-k8s.io/v1beta2", kind: "ClusterQueue" };
+
+const BUDGET = { apiVersion: "policy/v1", kind: "PodDisruptionBudget" };
+/** Name of a run's workload, and of its budget. */
+const RUN = "qlora-training";
+const budgetSchema = z.object({
+  status: z.object({ conditions: z.array(z.object({ reason: z.string() })).default([]) }).default({ conditions: [] }),
+});
+
+/** Asks for a pod's node to be emptied, as `kubectl drain` does. */
+async function evict(stack: TrainingStack, name: string) {
+  const { namespace } = stack.layout;
+  const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name, namespace } };
+  return await api.call("POST", `/api/v1/namespaces/${namespace}/pods/${name}/eviction`, eviction);
+}
 
 /** Exit code of a run that lost another of its processes. */
 const LOST_ANOTHER = 8;
@@ -38,6 +52,14 @@ describe.concurrent("a run", () => {
     expect(new Set(endpoints)).toEqual(
       new Set([`--rdzv-endpoint=${first?.spec.hostname}.${first?.spec.subdomain}:29500`]),
     );
+
+    // A node that is to be emptied waits for the run.
+    await until("the disruption budget counts the pods", async () => {
+      const budget = await api.get<KubernetesObject & { status?: unknown }>(BUDGET, RUN, stack.layout.namespace);
+      const { status } = budgetSchema.parse(budget);
+      return status.conditions.some(({ reason }) => reason === "InsufficientPods") ? true : undefined;
+    });
+    await expect(evict(stack, first?.metadata.name ?? "")).rejects.toMatchObject({ status: 429 });
 
     await stack.end("both");
     expect(await stack.ended("both")).toEqual({ state: "Completed", restarts: 0 });
