@@ -16,6 +16,7 @@ import { settingRows } from "../../scripts/lib/doctor/settings-table.ts";
 import { leftOutCheck, orphanCheck, portChecks, serviceCheck } from "../../scripts/lib/doctor/stack-checks.ts";
 import type { ContainerState } from "../../scripts/lib/workloads.ts";
 import { resolveSettings } from "../../stacks/settings/resolve.ts";
+import { gcpInputs, gkeInputs, kubernetesInputs } from "../lib/inputs.ts";
 
 const GIB = 2 ** 30;
 const ENGINE = { version: "27.3.1", at: "/var/run/docker.sock", storage: "overlay2" };
@@ -223,6 +224,15 @@ describe("the table of settings", () => {
   it("shows sizes and times with their unit", () => {
     expect(rows.get("training.sharedMemory")?.value).toBe("8 GiB");
     expect(rows.get("backup.interval")).toMatchObject({ value: "20 min", source: "pulumi config" });
+  });
+
+  it.each([
+    ["gcp-vm", gcpInputs],
+    ["kubernetes", kubernetesInputs],
+    ["gke", gkeInputs],
+  ] as const)("has no number of bytes or seconds without its unit for %s", (_target, inputs) => {
+    const bare = settingRows(inputs({})).filter(({ path, value }) => /^\d{4,}$/.test(value) && !/port$/i.test(path));
+    expect(bare).toEqual([]);
   });
 
   it("shows no password of an address", () => {

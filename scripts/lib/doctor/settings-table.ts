@@ -11,8 +11,8 @@ export interface SettingRow {
   readonly source: string;
 }
 
-const SIZES = /(^|\.)(memory|sharedMemory)$/;
-const DURATIONS = /(^|\.)(interval|drillInterval|stopGrace)$/;
+const SIZES = /(^|\.)(memory|sharedMemory|disk|bootDisk|dataDisk|sizes\.\w+)$/;
+const DURATIONS = /(^|\.)(interval|drillInterval|pollInterval|stopGrace|maximumRun|idleShutdown|snapshotRetention)$/;
 
 /** Every setting with its value and where it came from, by path. */
 export function settingRows({ settings, sources }: Pick<StackInputs, "settings" | "sources">): readonly SettingRow[] {
