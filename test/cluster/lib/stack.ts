@@ -72,12 +72,13 @@ export async function applyAll(api: Api, objects: readonly object[]) {
   return applied;
 }
 
-/** Gives each claim of a namespace a volume, as a cluster's provisioner does. */
+/** Gives each claim of a namespace a volume, as a cluster's provisioner does; one that names its volume needs none. */
 export async function provideVolumes(api: Api, namespace: string): Promise<void> {
   for (const { metadata, spec } of await api.list<KubernetesObject & { spec: Record<string, unknown> }>(
     CLAIM,
     namespace,
   )) {
+    if (spec.volumeName !== undefined) continue;
     await api.apply(
       {
         apiVersion: "v1",
