@@ -12,6 +12,7 @@ import { EXIT_ANNOTATION } from "./stages.ts";
 import { until } from "./until.ts";
 
 export const JOBSET = { apiVersion: "jobset.x-k8s.io/v1alpha2", kind: "JobSet" };
+export const TRAIN_JOB = { apiVersion: "trainer.kubeflow.org/v1alpha1", kind: "TrainJob" };
 export const POD = { apiVersion: "v1", kind: "Pod" };
 export const WORKLOAD = { apiVersion: "kueue.x-k8s.io/v1beta2", kind: "Workload" };
 const CLAIM = { apiVersion: "v1", kind: "PersistentVolumeClaim" };
