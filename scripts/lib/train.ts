@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { $, chalk } from "zx";
 import type { RunOutput, StackOutputs } from "../../stacks/outputs.ts";
 import { makePlan } from "../../stacks/plan/plan.ts";
@@ -147,7 +148,7 @@ function trainingSettings(stack: string, request: RunRequest, commit: string | u
     asked.preset === (training.preset ?? null) &&
     asked.model === (training.model ?? null) &&
     asked.data === (training.data ?? null) &&
-    JSON.stringify(asked.set) === JSON.stringify(stringified(training.set));
+    isDeepStrictEqual(asked.set, stringified(training.set));
   const run = request.name ?? (same ? training.run : defaultName(request, new Date()));
   const keepsCommit = same && run === training.run ? training.commit : commit;
   return { run, ...asked, commit: keepsCommit ?? null };

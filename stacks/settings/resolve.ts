@@ -73,11 +73,6 @@ function reasonAndRemedy(issue: Issue, value: unknown): { reason: string; remedy
       if (issue.path.at(-1) === "target")
         return { reason: "is not one of the targets", remedy: `set it to one of: ${TARGETS.join(", ")}` };
       return { reason: `is ${typeName(value)}`, remedy: "write a number, a text, true or false" };
-    case "invalid_key":
-      return {
-        reason: "has a name that no setting has",
-        remedy: "write it in lower-case letters, digits and underscores, such as max_steps",
-      };
     case "too_small":
       if (issue.origin === "string") return { reason: "is empty", remedy: "give it a value, or take the key away" };
       return { reason: `is less than ${issue.minimum}`, remedy: `choose at least ${issue.minimum}` };
@@ -133,14 +128,16 @@ function unwrap(schema: unknown): unknown {
   return schema instanceof z.ZodOptional ? schema.unwrap() : schema;
 }
 
+/** More are listed only where none of them is near. */
+const FEW = 20;
+
 function suggestion(given: string, known: readonly string[]): string {
   const closest = known
     .map((key) => ({ key, distance: editDistance(given.toLowerCase(), key.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)[0];
   const list = known.length === 0 ? "remove it" : `use one of: ${known.join(", ")}`;
-  return closest !== undefined && closest.distance <= Math.max(2, given.length / 3)
-    ? `did you mean ${closest.key}? Otherwise ${list}`
-    : list;
+  if (closest === undefined || closest.distance > Math.max(2, given.length / 3)) return list;
+  return `did you mean ${closest.key}?${known.length > FEW ? "" : ` Otherwise ${list}`}`;
 }
 
 /** Levenshtein distance of two short words. */

@@ -4,6 +4,7 @@ import { gkeSchema } from "./gke.ts";
 import { kubernetesSchema } from "./kubernetes.ts";
 import { isRecord } from "./layers.ts";
 import { PRESET_NAMES, type PresetName } from "./presets.ts";
+import { runSettingsSchema } from "./run-settings.ts";
 import { duration, size } from "./values.ts";
 
 const port = z.int().min(1).max(65535);
@@ -49,7 +50,7 @@ export const trainingSchema = z.strictObject({
   /** A file or folder on this machine, relative to the project or absolute, or a Hugging Face data set as `hub:ID`. */
   data: z.string().min(1).optional(),
   /** Any setting of `tunestack_train` by its name. Example: `{ max_steps: 200 }`. */
-  set: z.record(z.string().regex(/^[a-z][a-z0-9_.]*$/), z.union([z.string(), z.number(), z.boolean()])),
+  set: runSettingsSchema,
   /** Memory limit of the container; undefined leaves it to the machine. */
   memory: size.optional(),
   /** Shared memory for the data loaders. */

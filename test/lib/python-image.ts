@@ -25,6 +25,7 @@ export async function inPythonImage(command: readonly string[], options: Contain
     "/package": PACKAGE_DIR,
     "/examples": join(PROJECT_DIR, "examples"),
     "/docs": join(PROJECT_DIR, "docs"),
+    "/schemas": join(PROJECT_DIR, "schemas"),
     "/notebooks": join(PROJECT_DIR, "test", "golden", "notebooks"),
     ...options.mounts,
   };
@@ -47,8 +48,11 @@ export async function inPythonImage(command: readonly string[], options: Contain
 const SMALL_DISK = "/small-disk";
 
 const ENVIRONMENT = {
+  // Two processes of pytest share two cores; more threads in each only wait for one another.
+  OMP_NUM_THREADS: "1",
   TUNESTACK_TEST_SMALL_DISK: SMALL_DISK,
   TUNESTACK_NOTEBOOKS: "/notebooks",
+  TUNESTACK_SCHEMAS: "/schemas",
   RUFF_CACHE_DIR: "/tmp/ruff",
   MYPY_CACHE_DIR: "/tmp/mypy",
   HYPOTHESIS_STORAGE_DIRECTORY: "/tmp/hypothesis",

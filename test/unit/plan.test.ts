@@ -164,7 +164,7 @@ describe("services", () => {
 describe("the run", () => {
   test("of a preset, with settings and the committed sample", () => {
     const { run } = plan({
-      settings: { training: { run: "two", commit: "0123abc", set: { max_steps: 5, bf16: true } } },
+      settings: { training: { run: "two", commit: "0123abc", set: { max_steps: 5, packing: true } } },
     });
     expect(run?.workload.command).toEqual([
       "tunestack-train",
@@ -172,8 +172,8 @@ describe("the run", () => {
       "--name=two",
       "--preset=rehearsal",
       "--data=/data/tunestack-help.jsonl",
+      "--set=packing=true",
       "--set=max_steps=5",
-      "--set=bf16=true",
     ]);
     expect(run?.workload.environment).toMatchObject({ TUNESTACK_RUN: "two", TUNESTACK_GIT_COMMIT: "0123abc" });
     expect(run?.data).toBe("examples/data/tunestack-help.jsonl");

@@ -275,8 +275,18 @@ const MISTAKES: readonly (readonly [string, RawSettings, Problem])[] = [
     {
       path: "training.set.MAX_STEPS (mine)",
       value: "1",
-      reason: "has a name that no setting has",
-      remedy: "write it in lower-case letters, digits and underscores, such as max_steps",
+      reason: "is not a setting",
+      remedy: "did you mean max_steps?",
+    },
+  ],
+  [
+    "a training setting of too much",
+    { training: { set: { lora_r: "8192" } } },
+    {
+      path: "training.set.lora_r (mine)",
+      value: '"8192"',
+      reason: "is more than 4096",
+      remedy: "give a whole number from 1 to 4096",
     },
   ],
   [

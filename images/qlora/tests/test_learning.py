@@ -13,7 +13,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from test_loss import VOCABULARY, tiny
 from tunestack_train import rehearsal
-from tunestack_train.adapter import keep_in_float32
+from tunestack_train.adapter import QuickDropout, drop_quickly, keep_in_float32
 from tunestack_train.batches import Collator
 from tunestack_train.data.examples import Example, Text
 from tunestack_train.data.tokens import IGNORED
@@ -121,3 +121,41 @@ def test_an_adapter_is_kept_in_float32_and_computed_in_bf16() -> None:
     for parameter in trained:
         assert parameter.grad is not None
         assert (parameter.dtype, parameter.grad.dtype) == (torch.float32, torch.float32)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.99])
+def test_quick_dropout_keeps_as_many_and_the_same_mean(p: float) -> None:
+    torch.manual_seed(0)
+    given = torch.ones(3, 7, 9_999, requires_grad=True)
+    kept = QuickDropout(p)(given)
+    kept.sum().backward()
+    assert (kept == 0).float().mean().item() == pytest.approx(p, abs=0.003)
+    assert kept.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-3)
+    assert given.grad is not None
+    assert torch.equal(given.grad, kept.detach())
+    # Neighbours share a random number, and yet go by themselves.
+    dropped = (kept.detach() == 0).float().flatten()
+    for distance in (1, 2, 3, 4):
+        both = (dropped[distance:] * dropped[:-distance]).mean().item()
+        assert both == pytest.approx(p * p, abs=0.005), distance
+
+
+def test_quick_dropout_follows_the_seed_and_is_still_outside_training() -> None:
+    given, dropout = torch.randn(5, 3), QuickDropout(0.5)
+    masks = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        masks.append(dropout(given))
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+    assert torch.equal(dropout.eval()(given), given)
+    assert torch.equal(QuickDropout(0.0)(given), given)
+
+
+def test_a_model_on_a_cpu_gets_quick_dropout_for_its_adapter_alone() -> None:
+    model = get_peft_model(tiny("gemma2"), LoraConfig(target_modules="all-linear", lora_dropout=0.25))
+    count = sum(isinstance(module, torch.nn.Dropout) for module in model.modules())
+    drop_quickly(model)
+    quick = [module for module in model.modules() if isinstance(module, QuickDropout)]
+    assert len(quick) == count > 0
+    assert {module.p for module in quick} == {0.25}

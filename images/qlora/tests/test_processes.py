@@ -217,6 +217,23 @@ def test_a_process_alone_does_everything_itself() -> None:
         raise RuntimeError("Connection closed by peer")
 
 
+@pytest.mark.parametrize(("count", "told"), [(1, "done\nfinalised\n"), (2, "done\n")])
+def test_a_process_among_several_ends_without_finalisation(workplace: Workplace, count: int, told: str) -> None:
+    """Python's finalisation races with gloo's threads: one process in thirty aborted there, its work done."""
+    ending = (
+        "import atexit; from tunestack_train.processes import Processes\n"
+        "atexit.register(print, 'finalised'); print('done'); Processes.from_environment().end(75)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", ending],
+        env=workplace.environment() | {"WORLD_SIZE": str(count)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (75, told, "")
+
+
 def test_the_launcher_says_who_a_process_is() -> None:
     second = Processes.from_environment({"RANK": "9", "LOCAL_RANK": "1", "WORLD_SIZE": "16"})
     assert (second.rank, second.local_rank, second.count) == (9, 1, 16)

@@ -39,6 +39,8 @@ export async function unpacked(
 ): Promise<void> {
   const command = ["tar", "-C", folder, "--no-same-owner", "--no-same-permissions", "-xf", "-"];
   let broken: unknown;
+  // It may break before the program is there to read it; whoever reads it then is told.
+  archive.on("error", () => undefined);
   const source = Readable.from(
     withoutError(archive, (error) => {
       broken = error;

@@ -68,12 +68,14 @@ function runTypeScript(file, args) {
 function capture(program, args) {
   return new Promise((resolve) => {
     let interrupted = false;
-    const child = spawn(program, args, { cwd: PROJECT_DIR, stdio: ["ignore", "pipe", "pipe"] });
+    let child;
+    // Before it is started: it would be at work by the time that a busy machine comes to the next line.
     process.on("SIGINT", () => {
       interrupted = true;
-      child.kill("SIGTERM");
-      setTimeout(() => child.kill("SIGKILL"), GRACE_MS).unref();
+      child?.kill("SIGTERM");
+      setTimeout(() => child?.kill("SIGKILL"), GRACE_MS).unref();
     });
+    child = spawn(program, args, { cwd: PROJECT_DIR, stdio: ["ignore", "pipe", "pipe"] });
     let output = "";
     child.stdout.on("data", (data) => (output += data));
     child.stderr.on("data", (data) => (output += data));

@@ -8,6 +8,8 @@ const ROUNDS = 3;
 const KUEUE = "kueue.x-k8s.io/v1beta2";
 const LIMIT_MS = 1800_000;
 const BARE = "bench-bare";
+/** Of anything. Kueue counts thousandths of a CPU in 64 bits: 10P is none at all. */
+const PLENTY = "100T";
 const NAMESPACE = { apiVersion: "v1", kind: "Namespace" };
 
 /** Objects that ask for admission, each by its number, and the queue that they ask. */
@@ -69,7 +71,7 @@ async function bare(
 ): Promise<Contender> {
   await api.apply({ ...NAMESPACE, metadata: { name } });
   await api.apply({ apiVersion: KUEUE, kind: "ResourceFlavor", metadata: { name } });
-  const resources = Object.keys(REQUESTS).map((resource) => ({ name: resource, nominalQuota: "10P" }));
+  const resources = Object.keys(REQUESTS).map((resource) => ({ name: resource, nominalQuota: PLENTY }));
   const group = { coveredResources: Object.keys(REQUESTS), flavors: [{ name, resources }] };
   await api.apply({
     apiVersion: KUEUE,

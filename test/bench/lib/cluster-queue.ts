@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { quantityToScalar } from "@kubernetes/client-node/dist/util.js";
 import { z } from "zod";
 import type { Api } from "../../cluster/lib/api.ts";
 
@@ -31,7 +32,7 @@ export async function queueState(api: Api, name: string): Promise<QueueState> {
   const resources = status.flavorsReservation.flatMap((flavor) => flavor.resources);
   const gpus = resources
     .filter((one) => one.name === "nvidia.com/gpu")
-    .reduce((sum, one) => sum + Number(one.total), 0);
+    .reduce((sum, one) => sum + Number(quantityToScalar(one.total)), 0);
   return {
     pending: status.pendingWorkloads,
     reserving: status.reservingWorkloads,

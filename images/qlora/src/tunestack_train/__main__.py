@@ -1,7 +1,5 @@
 """`python -m tunestack_train` is `tunestack-train`."""
 
-import sys
+from tunestack_train.cli import run_and_end
 
-from tunestack_train.cli import main
-
-sys.exit(main())
+run_and_end()

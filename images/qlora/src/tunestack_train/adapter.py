@@ -1,7 +1,9 @@
-"""What is trained: LoRA's weights, and the number format that they are kept and computed in.
+"""What is trained: LoRA's weights, the number format that they are kept and computed in, and their dropout.
 
 Importing this imports torch and peft, which takes seconds: import it where it is used.
 """
+
+from typing import Final
 
 import torch
 from peft import LoraConfig
@@ -37,3 +39,33 @@ def keep_in_float32(model: torch.nn.Module) -> None:
             # Where autocast is on for another device than CUDA, PEFT does not see it and makes all inputs float32, for
             # autocast to make them bf16 again.
             module.cast_input_dtype_enabled = False
+
+
+class QuickDropout(torch.nn.Dropout):
+    """Dropout for a CPU, at half of PyTorch's time: one 64-bit random number decides on four elements.
+
+    PyTorch draws a number for each element, which with LoRA on all layers is a fifth of a small model's step. `p` is
+    rounded to 1/65536. Draws from the CPU's generator, so that checkpointing and a resumed run see the same masks.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 # the name that nn.Dropout gives it
+        if not self.training or self.p == 0:
+            return input
+        numbers = torch.empty((input.numel() + 3) // 4, dtype=torch.int64).random_(_LOWEST, None)
+        parts = numbers.view(torch.int16)[: input.numel()].view(input.shape)
+        dropped = round(self.p * _PARTS)
+        mask = (parts >= dropped - _PARTS // 2).to(input.dtype).mul_(_PARTS / (_PARTS - dropped))
+        return input * mask
+
+
+_LOWEST: Final = -(2**63)
+_PARTS: Final = 2**16
+
+
+def drop_quickly(model: torch.nn.Module) -> None:
+    """Gives the adapter of a model on a CPU the dropout made for one."""
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            for name, dropout in module.lora_dropout.items():
+                if isinstance(dropout, torch.nn.Dropout):
+                    module.lora_dropout[name] = QuickDropout(dropout.p)

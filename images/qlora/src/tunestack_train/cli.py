@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from tunestack_train.commands import estimate, export, rerun, run, wandb_sync
 from tunestack_train.device import set_up_libraries
@@ -18,6 +19,12 @@ _EXIT_CODES = (
     "6 disk full, 7 an export that drifts, 8 another process of the run was lost, "
     "75 stopped on request with a checkpoint saved"
 )
+
+
+def run_and_end() -> NoReturn:
+    """Runs the command of this process, and ends it with the command's exit code."""
+    code = main()
+    Processes.from_environment().end(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,12 +6,13 @@ checkpoints. What they agree on goes over gloo, so that no GPU waits for it.
 
 import contextlib
 import os
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from tunestack_train.errors import TunestackError
 
@@ -159,6 +160,20 @@ class Processes:
         """Returns once all processes have come here."""
         if self.several:
             _distributed().barrier(group=_control_group())
+
+    def end(self, code: int) -> NoReturn:
+        """Ends this process with its exit code.
+
+        Among several, without Python's own finalisation: gloo's threads may just be letting go of the last tensor, for
+        which they need the interpreter, and the process would abort after all its work (seen with PyTorch 2.7, which
+        also hangs now and then when asked to destroy the group before).
+        """
+        if self.several:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):  # nobody reads it any more
+                    stream.flush()
+            os._exit(code)
+        sys.exit(code)
 
     @contextlib.contextmanager
     def loss_named(self) -> Iterator[None]:

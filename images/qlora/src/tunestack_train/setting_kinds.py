@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tunestack_train.presets import Value
@@ -16,6 +16,8 @@ class Setting:
     read: Callable[[Value], Value]
     """Turns what was given (text of a command line, a preset's typed value) into the value; ValueError says why not."""
     allowed: str
+    schema: Mapping[str, Value | list[str]]
+    """What `read` takes, in the words of JSON Schema, for those who check settings without this package."""
     changes_result: bool = True
 
 
@@ -31,7 +33,8 @@ def whole(meaning: str, least: int, most: int, *, changes_result: bool = True) -
             raise ValueError(f"is not between {least} and {most}")
         return number
 
-    return Setting(meaning, read, f"a whole number from {least} to {most}", changes_result)
+    schema: dict[str, Value | list[str]] = {"type": "integer", "minimum": least, "maximum": most}
+    return Setting(meaning, read, f"a whole number from {least} to {most}", schema, changes_result)
 
 
 def real(meaning: str, least: float, most: float, *, above_least: bool = False, changes_result: bool = True) -> Setting:
@@ -50,10 +53,12 @@ def real(meaning: str, least: float, most: float, *, above_least: bool = False, 
             )
         return number
 
+    lowest = "exclusiveMinimum" if above_least else "minimum"
     return Setting(
         meaning,
         read,
         f"a number {f'above {least:g} and up' if above_least else f'from {least:g}'} to {most:g}",
+        {"type": "number", lowest: least, "maximum": most},
         changes_result,
     )
 
@@ -67,7 +72,7 @@ def flag(meaning: str, *, changes_result: bool = True) -> Setting:
             raise ValueError("is neither true nor false")
         return known[str(value).lower()]
 
-    return Setting(meaning, read, "true or false", changes_result)
+    return Setting(meaning, read, "true or false", {"type": "boolean"}, changes_result)
 
 
 def choice(meaning: str, *choices: str, changes_result: bool = True) -> Setting:
@@ -76,7 +81,7 @@ def choice(meaning: str, *choices: str, changes_result: bool = True) -> Setting:
             raise ValueError("is not one of the choices")
         return str(value)
 
-    return Setting(meaning, read, "one of " + ", ".join(choices), changes_result)
+    return Setting(meaning, read, "one of " + ", ".join(choices), {"enum": list(choices)}, changes_result)
 
 
 def text(meaning: str, pattern: str, allowed: str, *, changes_result: bool = True) -> Setting:
@@ -85,4 +90,4 @@ def text(meaning: str, pattern: str, allowed: str, *, changes_result: bool = Tru
             raise ValueError("cannot be used here")
         return str(value)
 
-    return Setting(meaning, read, allowed, changes_result)
+    return Setting(meaning, read, allowed, {"type": "string", "pattern": f"^(?:{pattern})$"}, changes_result)

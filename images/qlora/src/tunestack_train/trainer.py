@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 
-from tunestack_train.adapter import keep_in_float32, lora_config
+from tunestack_train.adapter import drop_quickly, keep_in_float32, lora_config
 from tunestack_train.batches import Collator, describe_course, training_rows
 from tunestack_train.checkpoint_writer import CheckpointWriter
 from tunestack_train.device import Device
@@ -94,7 +94,10 @@ class RunTrainer(LearningTrainer):
         self.add_callback(_Remember(self))
         if split.held_out is not None:
             self.add_callback(EvaluateAtCheckpoints(config.eval_steps))
-        keep_in_float32(self.accelerator.unwrap_model(self.model))
+        adapted = self.accelerator.unwrap_model(self.model)
+        keep_in_float32(adapted)
+        if device.kind == "cpu":
+            drop_quickly(adapted)
 
     def _place(self, model: torch.nn.Module, base: Any) -> None:
         if self._config.distributed == FSDP:
