@@ -2,12 +2,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, inject, test } from "vitest";
 import { z } from "zod";
 import { readKubeconfig } from "../../k8s/access.ts";
+import type { ClusterLayout } from "../../k8s/layout.ts";
 import { runObjectName } from "../../k8s/names.ts";
 import { ClusterClient } from "../../scripts/lib/cluster/client.ts";
 import { ClusterRun } from "../../scripts/lib/cluster/run.ts";
-import { Api, type KubernetesObject } from "./lib/api.ts";
+import type { ContainerState } from "../../scripts/lib/workloads.ts";
+import { Api, type Kind, type KubernetesObject } from "./lib/api.ts";
 import { addPools, gpuPool } from "./lib/nodes.ts";
-import { holds, isAtWork, JOBSET, TrainingStack, WORKLOAD } from "./lib/stack.ts";
+import { holds, isAtWork, JOBSET, TRAIN_JOB, TrainingStack, WORKLOAD } from "./lib/stack.ts";
 import { until } from "./lib/until.ts";
 
 const api = new Api(inject("cluster"));
@@ -20,10 +22,16 @@ const QUIET_MS = 3000;
 /** Kubernetes writes times down in whole seconds, and the queue goes by them. */
 const NEXT_SECOND_MS = 1100;
 
+type RunAs = ClusterLayout["runAs"];
+
+/** What the run is in the cluster, and what tells how it ended. */
+const OBJECTS: Readonly<Record<RunAs, Kind>> = { jobset: JOBSET, trainjob: TRAIN_JOB };
+
 /** A stack with quota for one GPU, and two nodes with one each. */
-async function stackNamed(name: string): Promise<TrainingStack> {
+async function stackNamed(part: string, runAs: RunAs): Promise<TrainingStack> {
+  const name = `${part}-${runAs}`;
   await addPools(api, [gpuPool(name, 2)]);
-  return await TrainingStack.make(api, { name, gpus: 1 });
+  return await TrainingStack.make(api, { name, gpus: 1, runAs });
 }
 
 /** A run as the commands of its stack have it. */
@@ -38,10 +46,18 @@ async function isActive(stack: TrainingStack, run: string): Promise<boolean> {
   return z.object({ spec: z.object({ active: z.boolean() }) }).parse(object).spec.active;
 }
 
-async function jobSetOf(stack: TrainingStack, run: string): Promise<KubernetesObject> {
-  const found = await api.get<KubernetesObject>(JOBSET, run, stack.layout.namespace);
-  if (found === undefined) throw new Error(`there is no JobSet ${run}`);
+async function objectOf(stack: TrainingStack, kind: Kind, run: string): Promise<KubernetesObject> {
+  const found = await api.get<KubernetesObject>(kind, run, stack.layout.namespace);
+  if (found === undefined) throw new Error(`there is no ${kind.kind} ${run}`);
   return found;
+}
+
+/** The state of a run once it does not run any more: the Trainer sees the end of a JobSet a moment later than others. */
+async function untilNot(run: ClusterRun): Promise<ContainerState> {
+  return await until("the run has ended", async () => {
+    const state = await run.state();
+    return state.running ? undefined : state;
+  });
 }
 
 /** Ends a run well, and waits until Kueue has its place back. */
@@ -54,9 +70,11 @@ async function complete(stack: TrainingStack, run: string): Promise<void> {
   );
 }
 
-describe.concurrent("the commands of a stack in a cluster", () => {
+const RUNS: readonly RunAs[] = ["jobset", "trainjob"];
+
+describe.concurrent.each(RUNS)("the commands of a stack in a cluster, on a run that is a %s,", (runAs) => {
   test("stop a run for good: its place goes to the next, and it waits until it is started", async () => {
-    const stack = await stackNamed("stopping");
+    const stack = await stackNamed("stopping", runAs);
     const held = runOf(stack, "held");
     await stack.submit("held");
     const [before] = await stack.running("held");
@@ -90,7 +108,7 @@ describe.concurrent("the commands of a stack in a cluster", () => {
   });
 
   test("say where a run stands in the queue; one that is stopped there lets the others go before it", async () => {
-    const stack = await stackNamed("waiting");
+    const stack = await stackNamed("waiting", runAs);
     await stack.submit("first");
     await stack.running("first");
     await stack.submit("second");
@@ -123,19 +141,20 @@ describe.concurrent("the commands of a stack in a cluster", () => {
   });
 
   test("start a run that has ended as a new object of what was applied", async () => {
-    const stack = await stackNamed("ended");
+    const stack = await stackNamed("ended", runAs);
     const run = runOf(stack, "again");
     await stack.submit("again");
     await stack.running("again");
-    const before = await jobSetOf(stack, "again");
+    const before = await objectOf(stack, OBJECTS[runAs], "again");
     const workload = (await stack.workload("again")).metadata.name;
     await stack.end("again", 2);
     expect(await stack.ended("again")).toEqual({ state: "Failed", restarts: 0 });
-    expect(await run.state()).toMatchObject({ running: false, reachable: false, health: "exited (2)", exitCode: 2 });
+    const ended = { running: false, reachable: false, health: "exited (2)", exitCode: 2 };
+    expect(await untilNot(run)).toMatchObject(ended);
 
     await run.start();
     await stack.running("again");
-    const after = await jobSetOf(stack, "again");
+    const after = await objectOf(stack, OBJECTS[runAs], "again");
     expect(after.metadata.uid).not.toBe(before.metadata.uid);
     expect(after.metadata.labels).toEqual(before.metadata.labels);
     // Nothing of what Kueue wrote into the first is left: it names its own object in the pods.
@@ -153,7 +172,7 @@ describe.concurrent("the commands of a stack in a cluster", () => {
   });
 
   test("know a run that is not there, and start none in its stead", async () => {
-    const gone = runOf(await stackNamed("gone"), "removed");
+    const gone = runOf(await stackNamed("gone", runAs), "removed");
     expect(await gone.state()).toMatchObject({ exists: false, running: false, health: "missing" });
     await expect(gone.start()).rejects.toMatchObject({
       problems: [{ path: "run removed", reason: "is not in the cluster any more" }],

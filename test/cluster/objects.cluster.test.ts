@@ -8,6 +8,7 @@ import { Api, type KubernetesObject } from "./lib/api.ts";
 import { addPools, gpuPool, POOL_LABEL } from "./lib/nodes.ts";
 import { applyAll, isAtWork, POD, plain, podSchema, provideVolumes } from "./lib/stack.ts";
 import { until } from "./lib/until.ts";
+import { current, type Named, nameOf, written } from "./lib/written.ts";
 
 const api = new Api(inject("cluster"));
 afterAll(() => api.close());
@@ -100,9 +101,9 @@ describe("the objects of a stack with every part", () => {
   });
 
   test("are left as they are by a second apply", async () => {
-    const before = await written();
+    const before = await written(api, objects);
     await applyAll(api, objects);
-    expect(await written()).toEqual(before);
+    expect(await written(api, objects)).toEqual(before);
   });
 
   test("a new image replaces the pods of the services that have it, and nothing of a run that is at work", async () => {
@@ -144,32 +145,9 @@ function withImage(object: object, digit: string): KubernetesObject {
   return JSON.parse(JSON.stringify(object).replaceAll("0".repeat(64), digit.repeat(64))) as KubernetesObject;
 }
 
-async function current(of: readonly Named[]): Promise<readonly KubernetesObject[]> {
-  return await Promise.all(
-    of.map(async ({ apiVersion, kind, metadata }) => {
-      const found = await api.get({ apiVersion, kind }, metadata.name ?? "", metadata.namespace);
-      if (found === undefined) throw new Error(`${kind} ${metadata.name} is not there`);
-      return found;
-    }),
-  );
-}
-
-type Named = Pick<KubernetesObject, "apiVersion" | "kind" | "metadata">;
-const nameOf = ({ kind, metadata }: Named) => `${kind} ${metadata.name}`;
-
-/** What the owner of the objects wrote, and when: controllers write of their own accord what they see. */
-async function written(): Promise<Readonly<Record<string, unknown>>> {
-  return Object.fromEntries(
-    (await current(objects)).map((one) => {
-      const fields = one.metadata.managedFields?.find(({ manager }) => manager === "tunestack");
-      return [nameOf(one), { generation: one.metadata.generation, time: fields?.time, fields: fields?.fieldsV1 }];
-    }),
-  );
-}
-
 /** Which objects these are, and which pods their run has: an object that is made anew is another. */
 async function identities(of: readonly Named[]): Promise<Readonly<Record<string, unknown>>> {
-  const found = await current(of);
+  const found = await current(api, of);
   const namespace = found.find(({ kind }) => kind === "Namespace")?.metadata.name ?? "";
   return { ...Object.fromEntries(found.map((one) => [nameOf(one), one.metadata.uid])), pods: await runPods(namespace) };
 }

@@ -2,13 +2,11 @@ import { afterAll, describe, expect, inject, test } from "vitest";
 import { z } from "zod";
 import { Api } from "./lib/api.ts";
 import { addPools, gpuPool } from "./lib/nodes.ts";
-import { holds, isAtWork, JOBSET, TrainingStack } from "./lib/stack.ts";
+import { holds, isAtWork, JOBSET, TRAIN_JOB, TrainingStack } from "./lib/stack.ts";
 import { until } from "./lib/until.ts";
 
 const api = new Api(inject("cluster"));
 afterAll(() => api.close());
-
-const TRAIN_JOB = { apiVersion: "trainer.kubeflow.org/v1alpha1", kind: "TrainJob" };
 
 const condition = z.object({ type: z.string(), status: z.string() });
 const trainJobSchema = z.object({ status: z.object({ conditions: z.array(condition).default([]) }) });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { inventoryOf, isEmpty, type Listing } from "../../scripts/lib/clean/inventory.ts";
+import { engineRows } from "../../scripts/lib/clean/engine-site.ts";
+import { inventoryOf, type Listing } from "../../scripts/lib/clean/inventory.ts";
 import { checkpointProblems, runInProgress } from "../../scripts/lib/clean/refusals.ts";
 import { formatRemoval, planRemoval } from "../../scripts/lib/clean/removal.ts";
 import type { FoundThing } from "../../scripts/lib/doctor/orphans.ts";
@@ -53,8 +54,9 @@ describe("what a stack made", () => {
   });
 
   it("is nothing on an engine without it", () => {
-    expect(isEmpty(inventoryOf({ things: [], images: [], volumes: [] }, "dev", NAMING))).toBe(true);
-    expect(isEmpty(inventory)).toBe(false);
+    const nothing = inventoryOf({ things: [], images: [], volumes: [] }, "dev", NAMING);
+    expect([...engineRows(nothing), ...nothing.volumes]).toEqual([]);
+    expect(engineRows(inventory)).toHaveLength(4);
   });
 });
 
@@ -74,11 +76,13 @@ describe("what would be removed", () => {
   });
 
   it("is told with sizes, and what each volume holds", () => {
-    const text = formatRemoval(inventory, planRemoval(inventory, { checkpoints: true, backups: false }));
+    const text = formatRemoval(engineRows(inventory), planRemoval(inventory, { checkpoints: true, backups: false }));
     expect(text).toMatch(/training_checkpoints +4 KiB +lost: runs: checkpoints and adapters/);
     expect(text).toMatch(/stays: volume training_backup \(\?: backup snapshots\); --backups removes it too/);
   });
 });
+
+const LOCAL = { stack: "dev", localRepository: true, up: "npm start" };
 
 describe("refusals", () => {
   it("of a clean under a run in progress name the command that stops it", () => {
@@ -97,23 +101,23 @@ describe("refusals", () => {
   } as const;
 
   it("name each run whose newest checkpoint is in no backup", () => {
-    expect(checkpointProblems(unsaved, { backups: false }, true)).toMatchObject([
+    expect(checkpointProblems(unsaved, { backups: false }, LOCAL)).toMatchObject([
       { path: "run mine", value: "/checkpoints/mine/checkpoint-9" },
     ]);
   });
 
   it("are none where all of them are", () => {
-    expect(checkpointProblems({ kind: "known", checkpoints: [] }, { backups: false }, true)).toEqual([]);
+    expect(checkpointProblems({ kind: "known", checkpoints: [] }, { backups: false }, LOCAL)).toEqual([]);
   });
 
   it("come where nobody can tell", () => {
-    const problems = checkpointProblems({ kind: "unknown", why: "the image is gone" }, { backups: false }, true);
+    const problems = checkpointProblems({ kind: "unknown", why: "the image is gone" }, { backups: false }, LOCAL);
     expect(problems[0]?.reason).toContain("the image is gone");
   });
 
   it("come where the snapshots would go along, unless they are elsewhere", () => {
     const saved = { kind: "known", checkpoints: [] } as const;
-    expect(checkpointProblems(saved, { backups: true }, true)).toHaveLength(1);
-    expect(checkpointProblems(saved, { backups: true }, false)).toEqual([]);
+    expect(checkpointProblems(saved, { backups: true }, LOCAL)).toHaveLength(1);
+    expect(checkpointProblems(saved, { backups: true }, { ...LOCAL, localRepository: false })).toEqual([]);
   });
 });

@@ -25,10 +25,11 @@ export interface Inventory {
 
 export interface VolumeEntry {
   readonly volume: VolumeName;
-  /** With the stack's prefix. */
+  /** With the stack's prefix; in a cluster the name of its claim. */
   readonly name: string;
   /** What is lost with it. */
   readonly holds: string;
+  /** Of its files; in a cluster what the claim has room for. */
   readonly bytes: number | undefined;
 }
 
@@ -51,10 +52,6 @@ export function inventoryOf({ things, images, volumes }: Listing, stack: string,
 /** `training:dev` is a stage of the stack `dev`, `dry-run:dev` one by another name; `lab-training:dev` is not of it. */
 function isStage(rest: string, stack: string): boolean {
   return /^(training|dev|monitor|backup|dry-run):/.test(rest) && rest.split(":")[1] === stack;
-}
-
-export function isEmpty({ containers, networks, images, volumes }: Inventory): boolean {
-  return containers.length + networks.length + images.length + volumes.length === 0;
 }
 
 export async function readListing(client: Docker): Promise<Listing> {

@@ -1,5 +1,6 @@
 import type { Problem } from "../../../stacks/settings/problems.ts";
 import { EXIT, UserError } from "../errors.ts";
+import { DEFAULT_STACK } from "../project.ts";
 import type { Inventory } from "./inventory.ts";
 import type { CleanOptions } from "./removal.ts";
 import type { Unsaved } from "./unsaved.ts";
@@ -11,25 +12,35 @@ export function runInProgress({ containers }: Pick<Inventory, "containers">, sta
   return {
     path: `run ${found.run}`,
     reason: "is in progress",
-    remedy: `npm run train-stop${stack === "dev" ? "" : ` -- --stack ${stack}`} stops it and saves a checkpoint; then the same command again`,
+    remedy: `${command("train-stop", stack)} stops it and saves a checkpoint; then the same command again`,
   };
 }
 
-/**
- * Why the checkpoints may not go; empty where they may.
- * @param localRepository the snapshots are in the volume that --backups removes.
- */
+/** A command as it is typed for a stack. Example: `npm run backup -- --stack team`. */
+export function command(name: string, stack: string): string {
+  return `npm run ${name}${stack === DEFAULT_STACK ? "" : ` -- --stack ${stack}`}`;
+}
+
+export interface Place {
+  readonly stack: string;
+  /** The snapshots are in the volume that --backups removes. */
+  readonly localRepository: boolean;
+  /** What brings the stack up. Example: `npm start`. */
+  readonly up: string;
+}
+
+/** Why the checkpoints may not go; empty where they may. */
 export function checkpointProblems(
   unsaved: Unsaved,
   { backups }: Pick<CleanOptions, "backups">,
-  localRepository: boolean,
+  { stack, localRepository, up }: Place,
 ): readonly Problem[] {
   if (unsaved.kind === "unknown") {
     return [
       {
         path: "volume training_checkpoints",
         reason: `nobody can tell whether the newest checkpoint is in a backup: ${unsaved.why}`,
-        remedy: "npm start, npm run backup, then the same command again; or lose them: --force",
+        remedy: `${up}, ${command("backup", stack)}, then the same command again; or lose them: --force`,
       },
     ];
   }
@@ -38,7 +49,7 @@ export function checkpointProblems(
       {
         path: "--checkpoints --backups",
         reason: "the checkpoints and the snapshots of them would both be gone",
-        remedy: "leave one of the two out; npm run restore -- latest --to FOLDER keeps a copy; or lose them: --force",
+        remedy: `leave one of the two out; ${copyCommand(stack)} keeps a copy; or lose them: --force`,
       },
     ];
   }
@@ -46,8 +57,12 @@ export function checkpointProblems(
     path: `run ${run}`,
     value: manifest.replace(/\/manifest\.json$/, ""),
     reason: "the newest checkpoint is in no backup",
-    remedy: "npm run backup, then the same command again; or lose it: --force",
+    remedy: `${command("backup", stack)}, then the same command again; or lose it: --force`,
   }));
+}
+
+function copyCommand(stack: string): string {
+  return `npm run restore -- latest --to FOLDER${stack === DEFAULT_STACK ? "" : ` --stack ${stack}`}`;
 }
 
 export function refuse(problems: readonly Problem[]): UserError {

@@ -33,16 +33,14 @@ export function planRemoval({ volumes }: Pick<Inventory, "volumes">, options: Cl
   return { removed, kept };
 }
 
-/** What would be lost, as people read it. */
-export function formatRemoval(inventory: Inventory, { removed, kept }: Removal): string {
-  const rows = [
-    ...inventory.containers.map(({ name, running }) => ["container", name, "", running ? "running" : "stands still"]),
-    ...inventory.networks.map(({ name }) => ["network", name, "", ""]),
-    ...inventory.images.map(({ tag, bytes }) => ["image", tag, formatBytes(bytes), "built again by npm start"]),
-    ...removed.map(({ name, bytes, holds }) => ["volume", name, size(bytes), `lost: ${holds}`]),
-  ];
+/**
+ * What would be lost, as people read it.
+ * @param rows what goes beside the volumes.
+ */
+export function formatRemoval(rows: readonly (readonly string[])[], { removed, kept }: Removal): string {
+  const all = [...rows, ...removed.map(({ name, bytes, holds }) => ["volume", name, size(bytes), `lost: ${holds}`])];
   return [
-    ...(rows.length === 0 ? [] : ["Would be removed:", formatTable(["WHAT", "NAME", "SIZE", ""], rows)]),
+    ...(all.length === 0 ? [] : ["Would be removed:", formatTable(["WHAT", "NAME", "SIZE", ""], all)]),
     ...kept.map(
       ({ name, bytes, holds, option }) => `stays: volume ${name} (${size(bytes)}: ${holds}); ${option} removes it too`,
     ),

@@ -16,14 +16,16 @@ import type { Removal } from "./removal.ts";
  * @throws UserError with what could not be removed, after all the rest was.
  */
 export async function removeEverything(client: Docker, inputs: StackInputs, removal: Removal): Promise<void> {
-  if (isSetUp()) await destroyStack(inputs);
+  await destroyStack(inputs);
   const left = inventoryOf(await readListing(client), inputs.stack, namingOf(inputs));
   await removeLeft(client, left, inputs.settings.training.stopGrace);
   const problems = await removeVolumes(client, removal);
   if (problems.length > 0) throw new UserError(problems, EXIT.machine, "machine");
 }
 
-async function destroyStack(inputs: StackInputs): Promise<void> {
+/** Takes the stack down as far as the clone knows it. */
+export async function destroyStack(inputs: StackInputs): Promise<void> {
+  if (!isSetUp()) return;
   const stack = await openStack(inputs.stack);
   await step("pulumi destroy", async (report) => {
     await mendStack(stack, inputs, report);

@@ -7,6 +7,7 @@ import type { StackInputs } from "../../../stacks/settings/load.ts";
 import { containerName, volumeName } from "../../../stacks/targets/docker/render.ts";
 import type { Containers } from "../containers.ts";
 import { namingOf } from "../naming.ts";
+import type { Ended } from "../workloads.ts";
 
 /** The newest complete checkpoint of a run. */
 export interface NewestCheckpoint {
@@ -48,17 +49,22 @@ const PRINT_SAVED = [
  * manifests, which hold the hash of every file.
  */
 export async function findUnsaved(containers: Containers, inputs: StackInputs): Promise<Unsaved> {
-  return await withBackupTools(containers, inputs, async (container) => {
-    const listed = await containers.run(container, ["python", "-c", TELL_NEWEST]);
-    if (listed.exitCode !== 0) return { kind: "unknown", why: lastLine(listed.stderr) };
-    const newest = newestSchema.parse(JSON.parse(listed.stdout));
-    const unsaved: NewestCheckpoint[] = [];
-    for (const checkpoint of newest) {
-      const saved = await containers.run(container, ["sh", "-c", PRINT_SAVED, "sh", checkpoint.manifest]);
-      if (saved.exitCode !== 0 || saved.stdout !== checkpoint.text) unsaved.push(checkpoint);
-    }
-    return { kind: "known", checkpoints: unsaved };
-  });
+  return await withBackupTools(containers, inputs, (container) =>
+    compareWithSnapshot((command) => containers.run(container, command)),
+  );
+}
+
+/** @param run runs a program where the volumes are, and restic with what opens the repository. */
+export async function compareWithSnapshot(run: (command: readonly string[]) => Promise<Ended>): Promise<Unsaved> {
+  const listed = await run(["python", "-c", TELL_NEWEST]);
+  if (listed.exitCode !== 0) return { kind: "unknown", why: lastLine(listed.stderr) };
+  const newest = newestSchema.parse(JSON.parse(listed.stdout));
+  const unsaved: NewestCheckpoint[] = [];
+  for (const checkpoint of newest) {
+    const saved = await run(["sh", "-c", PRINT_SAVED, "sh", checkpoint.manifest]);
+    if (saved.exitCode !== 0 || saved.stdout !== checkpoint.text) unsaved.push(checkpoint);
+  }
+  return { kind: "known", checkpoints: unsaved };
 }
 
 /** Hands over a container with the volumes and restic: the stack's own, or one of its image for this alone. */

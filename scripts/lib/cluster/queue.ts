@@ -12,7 +12,7 @@ export const workloadSchema = z.object({
   metadata: z.object({
     name: z.string(),
     creationTimestamp: z.coerce.date(),
-    ownerReferences: z.array(z.object({ uid: z.string() })).default([]),
+    ownerReferences: z.array(z.object({ uid: z.string(), name: z.string().optional() })).default([]),
   }),
   spec: z.object({
     active: z.boolean().default(true),
@@ -42,6 +42,11 @@ function holds({ status }: QueuedWorkload, type: string): boolean {
 /** Whether it waits for quota; what is stopped or has ended waits for none. */
 export function isPending(workload: QueuedWorkload): boolean {
   return workload.spec.active && !holds(workload, "QuotaReserved") && !holds(workload, "Finished");
+}
+
+/** Whether it waits or has its place: neither stopped nor at its end. */
+export function isLive(workload: QueuedWorkload): boolean {
+  return workload.spec.active && !holds(workload, "Finished");
 }
 
 /** What waits, in the order in which Kueue admits it where it fits: by priority, then by age. */

@@ -37,6 +37,8 @@ export interface Access {
   /** The certificate of the API server, as PEM. */
   readonly authority: string;
   readonly token: string;
+  /** Port at which the kubelets of all nodes answer. */
+  readonly kubelet: number;
 }
 
 export interface Answer {

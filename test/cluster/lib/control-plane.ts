@@ -6,6 +6,7 @@ import { z } from "zod";
 import type { ControlPlane } from "../../../offline/control-plane.ts";
 import { freePorts } from "../../lib/ports.ts";
 import { type Access, Api, ApiError, type KubernetesObject } from "./api.ts";
+import { kubeletAnswers } from "./kubelet.ts";
 import { Processes } from "./processes.ts";
 import { STAGES } from "./stages.ts";
 import { until } from "./until.ts";
@@ -18,13 +19,15 @@ const CLIENT_RATE = ["--kube-api-qps=2000", "--kube-api-burst=4000"];
 export interface Cluster {
   readonly access: Access;
   readonly kubeconfig: string;
+  /** What every container has printed; `printed` of lib/kubelet.ts makes a line of it. */
+  readonly podLog: string;
   readonly processes: Processes;
   readonly stop: () => Promise<void>;
 }
 
 /**
  * Starts etcd, the API server, its controllers and scheduler, JobSet, Kubeflow Trainer, Kueue and KWOK on loopback ports,
- * with data in a temporary folder: 15 s. Pods run nowhere; KWOK says of them what a kubelet would.
+ * with data in a temporary folder: 15 s. Pods run nowhere; KWOK says of them what a kubelet would, and answers for it.
  */
 export async function startCluster(built: ControlPlane): Promise<Cluster> {
   const processes = await Processes.make();
@@ -32,14 +35,18 @@ export async function startCluster(built: ControlPlane): Promise<Cluster> {
   try {
     const access = await startApiServer(built, processes);
     const kubeconfig = writeKubeconfig(processes.folder, access);
+    const podLog = join(processes.folder, "pod.log");
+    writeFileSync(podLog, "");
     startControllers(built, processes, kubeconfig);
+    const port = access.kubelet;
+    startKwok(built, processes, { kubeconfig, port }, kubeletAnswers(port, podLog));
     const api = new Api(access);
     // Each looks at its start for the definitions of those before it.
     await startJobSet(built, processes, kubeconfig, api);
     await startTrainer(built, processes, kubeconfig, api);
     await startKueue(built, processes, kubeconfig, api);
     api.close();
-    return { access, kubeconfig, processes, stop };
+    return { access, kubeconfig, podLog, processes, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -48,7 +55,7 @@ export async function startCluster(built: ControlPlane): Promise<Cluster> {
 
 async function startApiServer({ programs }: ControlPlane, processes: Processes): Promise<Access> {
   const { folder } = processes;
-  const [client = 0, peer = 0, secure = 0] = await freePorts(3);
+  const [client = 0, peer = 0, secure = 0, kubelet = 0] = await freePorts(4);
   const [clientUrl, peerUrl] = [`http://${LOOPBACK}:${client}`, `http://${LOOPBACK}:${peer}`];
   processes.start("etcd", programs.etcd, [
     `--data-dir=${join(folder, "etcd")}`,
@@ -88,6 +95,7 @@ async function startApiServer({ programs }: ControlPlane, processes: Processes):
     address: `https://${LOOPBACK}:${secure}`,
     authority: readFileSync(certificate, "utf8"),
     token,
+    kubelet,
   });
   await processes.until("kube-apiserver", async () => {
     const api = new Api(read());
@@ -135,13 +143,23 @@ function startControllers({ programs }: ControlPlane, processes: Processes, kube
     "--secure-port=0",
     ...CLIENT_RATE,
   ]);
-  const stages = join(folder, "stages.yaml");
-  writeFileSync(stages, STAGES.map((stage) => stringify(stage)).join("---\n"));
-  const arguments_ = [`--kubeconfig=${kubeconfig}`, `--config=${stages}`];
+}
+
+/** Its address is the kubelets' of all nodes. */
+function startKwok(
+  { programs }: ControlPlane,
+  processes: Processes,
+  { kubeconfig, port }: { readonly kubeconfig: string; readonly port: number },
+  answers: string,
+): void {
+  const config = join(processes.folder, "kwok.yaml");
+  writeFileSync(config, [...STAGES.map((stage) => stringify(stage)), answers].join("---\n"));
   processes.start("kwok", programs.kwok, [
-    ...arguments_,
+    `--kubeconfig=${kubeconfig}`,
+    `--config=${config}`,
     "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
     "--node-lease-duration-seconds=40",
+    `--server-address=${LOOPBACK}:${port}`,
   ]);
 }
 

@@ -11,6 +11,8 @@ declare module "vitest" {
     /** The control plane that all files of the layer share. */
     readonly cluster: Access;
     readonly kubeconfig: string;
+    /** What every container has printed. */
+    readonly podLog: string;
     readonly checkers: ObjectCheckers;
   }
 }
@@ -32,6 +34,7 @@ export default async function setUpCluster(project: TestProject): Promise<() => 
   api.close();
   project.provide("cluster", cluster.access);
   project.provide("kubeconfig", cluster.kubeconfig);
+  project.provide("podLog", cluster.podLog);
   project.provide("checkers", checkers);
   return cluster.stop;
 }

@@ -1,4 +1,5 @@
 import type { Api, KubernetesObject } from "./api.ts";
+import { KUBELET_ADDRESS } from "./kubelet.ts";
 
 /** A pool of machines of one kind. */
 export interface Pool {
@@ -34,7 +35,7 @@ export function cpuPool(name: string, nodes: number): Pool {
   return { name, nodes, capacity, labels: {}, taints: [] };
 }
 
-export function nodeOf(pool: Pool, index: number): KubernetesObject {
+export function nodeOf(pool: Pool, index: number, kubelet: number): KubernetesObject {
   const name = `${pool.name}-${index}`;
   return {
     apiVersion: "v1",
@@ -53,12 +54,19 @@ export function nodeOf(pool: Pool, index: number): KubernetesObject {
       },
     },
     spec: { taints: pool.taints },
-    status: { capacity: pool.capacity, allocatable: pool.capacity },
+    status: {
+      capacity: pool.capacity,
+      allocatable: pool.capacity,
+      addresses: [{ type: "InternalIP", address: KUBELET_ADDRESS }],
+      daemonEndpoints: { kubeletEndpoint: { Port: kubelet } },
+    },
   };
 }
 
 export async function addPools(api: Api, pools: readonly Pool[]): Promise<void> {
   for (const pool of pools) {
-    await Promise.all(Array.from({ length: pool.nodes }, (_, index) => api.create(nodeOf(pool, index))));
+    await Promise.all(
+      Array.from({ length: pool.nodes }, (_, index) => api.create(nodeOf(pool, index, api.access.kubelet))),
+    );
   }
 }

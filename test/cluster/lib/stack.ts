@@ -12,6 +12,7 @@ import { EXIT_ANNOTATION } from "./stages.ts";
 import { until } from "./until.ts";
 
 export const JOBSET = { apiVersion: "jobset.x-k8s.io/v1alpha2", kind: "JobSet" };
+export const TRAIN_JOB = { apiVersion: "trainer.kubeflow.org/v1alpha1", kind: "TrainJob" };
 export const POD = { apiVersion: "v1", kind: "Pod" };
 export const WORKLOAD = { apiVersion: "kueue.x-k8s.io/v1beta2", kind: "Workload" };
 const CLAIM = { apiVersion: "v1", kind: "PersistentVolumeClaim" };
@@ -72,12 +73,13 @@ export async function applyAll(api: Api, objects: readonly object[]) {
   return applied;
 }
 
-/** Gives each claim of a namespace a volume, as a cluster's provisioner does. */
+/** Gives each claim of a namespace a volume, as a cluster's provisioner does; one that names its volume needs none. */
 export async function provideVolumes(api: Api, namespace: string): Promise<void> {
   for (const { metadata, spec } of await api.list<KubernetesObject & { spec: Record<string, unknown> }>(
     CLAIM,
     namespace,
   )) {
+    if (spec.volumeName !== undefined) continue;
     await api.apply(
       {
         apiVersion: "v1",
