@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 
@@ -14,7 +15,13 @@ const REPLACING = readdirSync(FOLDER, { recursive: true, encoding: "utf8" })
 const SLOW = ["test/**/*.engine.test.ts", "test/**/*.cluster.test.ts"];
 
 // On a busy machine the start of a program in a hook takes long.
-const QUICK = { setupFiles: ["test/lib/no-network.ts"], testTimeout: 20_000, hookTimeout: MINUTE };
+const QUICK = {
+  setupFiles: ["test/lib/no-network.ts"],
+  testTimeout: 20_000,
+  hookTimeout: MINUTE,
+  // vitest leaves one core free, which of two leaves one to tests that wait as much as they compute.
+  maxWorkers: Math.max(2, availableParallelism() - 1),
+};
 
 export default defineConfig({
   test: {
