@@ -216,14 +216,15 @@ describe("a run on two nodes", () => {
   });
 
   test("ends at once and for good when its settings are wrong", async () => {
-    pair = new PairOfNodes("mistaken", { learning_rate: "fast" });
+    // Each is allowed, and the two together are not, which the package alone knows.
+    pair = new PairOfNodes("mistaken", { precision: "fp16", device: "cpu" });
     await pair.startBoth();
     const codes = await Promise.all([pair.ended(0), pair.ended(1)]);
     expect(
       codes.map((code) => pair.actionOn(code)),
       `${codes}: ${await pair.said()}`,
     ).toEqual(["FailJob", "FailJob"]);
-    expect(await pair.said()).toContain("learning_rate");
+    expect(await pair.said()).toContain("precision");
   });
 
   test("can be stopped while one of its nodes waits for the other", async () => {
