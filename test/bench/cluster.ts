@@ -15,7 +15,14 @@ export const benchmark: Benchmark = {
   run: measureAll,
 };
 
+const INTERRUPTIONS = [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const;
+
 async function measureAll(report: Report, sizes: Sizes): Promise<readonly Measure[]> {
+  // At the exit the programs are ended; a signal alone would leave them to the next control plane.
+  for (const [signal, code] of INTERRUPTIONS) process.once(signal, () => process.exit(code));
   const { nodes = 0, runs = 0, admissions = 0, rendered = 0, sweep = 0 } = sizes;
   report(`rendering ${rendered} runs`);
   const pure = measureRendering(rendered);
@@ -26,15 +33,8 @@ async function measureAll(report: Report, sizes: Sizes): Promise<readonly Measur
   return [...pure, ...submitted, ...admitted, ...ended];
 }
 
-const INTERRUPTIONS = [
-  ["SIGINT", 130],
-  ["SIGTERM", 143],
-] as const;
-
 async function inCluster(report: Report, body: (api: Api) => Promise<readonly Measure[]>): Promise<readonly Measure[]> {
   const built = await ensureControlPlane(CACHE_DIR, report);
-  // At the exit the programs are ended; a signal alone would leave them to the next control plane.
-  for (const [signal, code] of INTERRUPTIONS) process.once(signal, () => process.exit(code));
   report("starting a control plane");
   const cluster = await startCluster(built);
   const api = new Api(cluster.access);

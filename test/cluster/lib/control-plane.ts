@@ -42,9 +42,10 @@ export async function startCluster(built: ControlPlane): Promise<Cluster> {
     startKwok(built, processes, { kubeconfig, port }, kubeletAnswers(port, podLog));
     const api = new Api(access);
     // Each looks at its start for the definitions of those before it.
-    await startJobSet(built, processes, kubeconfig, api);
-    await startTrainer(built, processes, kubeconfig, api);
-    await startKueue(built, processes, kubeconfig, api);
+    const start = { built, processes, kubeconfig, api };
+    await startJobSet(start);
+    await startTrainer(start);
+    await startKueue(start);
     api.close();
     return { access, kubeconfig, podLog, processes, stop };
   } catch (error) {
@@ -163,63 +164,76 @@ function startKwok(
   ]);
 }
 
-async function startJobSet(
-  { programs, manifests }: ControlPlane,
-  processes: Processes,
-  kubeconfig: string,
-  api: Api,
-): Promise<void> {
-  const [webhook = 0, health = 0] = await freePorts(2);
-  const folder = join(processes.folder, "jobset");
-  const certificates = join(folder, "certificates");
-  shareCertificate(processes, certificates);
-  const config = join(folder, "config.yaml");
-  writeFileSync(
-    config,
-    stringify({
-      apiVersion: "config.jobset.x-k8s.io/v1alpha1",
-      kind: "Configuration",
-      leaderElection: { leaderElect: false },
-      internalCertManagement: { enable: false },
-      webhook: { host: LOOPBACK, port: webhook, certDir: certificates },
-      metrics: { bindAddress: "0", certDir: certificates },
-      health: { healthProbeBindAddress: `${LOOPBACK}:${health}` },
-    }),
-  );
-  await install(api, manifests.jobset, sharedWebhook(api, webhook));
-  processes.start("jobset", programs.jobset, [`--config=${config}`, `--kubeconfig=${kubeconfig}`]);
-  await processes.until("jobset", () => answers(health));
+/** What a controller is started with: all have a file of settings, webhooks and a health probe. */
+interface Start {
+  readonly built: ControlPlane;
+  readonly processes: Processes;
+  readonly kubeconfig: string;
+  readonly api: Api;
 }
 
-async function startTrainer(
-  { programs, manifests }: ControlPlane,
-  processes: Processes,
-  kubeconfig: string,
-  api: Api,
+interface Controller {
+  readonly name: "jobset" | "trainer" | "kueue";
+  /** Its settings beside those that all have. */
+  readonly settings: (webhook: { readonly host: string; readonly port: number }) => object;
+  readonly reached: (port: number) => (client: ClientConfig) => ClientConfig;
+  readonly environment?: Readonly<Record<string, string>>;
+  /** What it waits for at its start. */
+  readonly meanwhile?: () => Promise<void>;
+}
+
+async function startController(
+  { built: { programs, manifests }, processes, kubeconfig, api }: Start,
+  { name, settings, reached, environment, meanwhile }: Controller,
 ): Promise<void> {
-  const [webhook = 0, health = 0] = await freePorts(2);
-  const folder = join(processes.folder, "trainer");
-  // It looks for its certificate in the folder of temporary files and nowhere else.
-  shareCertificate(processes, join(folder, "k8s-webhook-server", "serving-certs"));
-  const config = join(folder, "config.yaml");
+  const [port = 0, health = 0] = await freePorts(2);
+  const config = join(processes.folder, name, "config.yaml");
   writeFileSync(
     config,
     stringify({
-      apiVersion: "config.trainer.kubeflow.org/v1alpha1",
       kind: "Configuration",
       leaderElection: { leaderElect: false },
-      certManagement: { enable: false },
-      webhook: { host: LOOPBACK, port: webhook },
       metrics: { bindAddress: "0" },
       health: { healthProbeBindAddress: `${LOOPBACK}:${health}` },
-      clientConnection: { qps: 500, burst: 1000 },
+      ...settings({ host: LOOPBACK, port }),
     }),
   );
-  await install(api, manifests.trainer, sharedWebhook(api, webhook));
-  processes.start("trainer", programs.trainer, [`--config=${config}`, `--kubeconfig=${kubeconfig}`], {
-    TMPDIR: folder,
+  await install(api, manifests[name], reached(port));
+  processes.start(name, programs[name], [`--config=${config}`, `--kubeconfig=${kubeconfig}`], environment);
+  await meanwhile?.();
+  await processes.until(name, () => answers(health));
+}
+
+async function startJobSet(start: Start): Promise<void> {
+  const certDir = join(start.processes.folder, "jobset", "certificates");
+  shareCertificate(start.processes, certDir);
+  await startController(start, {
+    name: "jobset",
+    settings: (webhook) => ({
+      apiVersion: "config.jobset.x-k8s.io/v1alpha1",
+      internalCertManagement: { enable: false },
+      webhook: { ...webhook, certDir },
+      metrics: { bindAddress: "0", certDir },
+    }),
+    reached: sharedWebhook(start.api),
   });
-  await processes.until("trainer", () => answers(health));
+}
+
+async function startTrainer(start: Start): Promise<void> {
+  const folder = join(start.processes.folder, "trainer");
+  // It looks for its certificate in the folder of temporary files and nowhere else.
+  shareCertificate(start.processes, join(folder, "k8s-webhook-server", "serving-certs"));
+  await startController(start, {
+    name: "trainer",
+    settings: (webhook) => ({
+      apiVersion: "config.trainer.kubeflow.org/v1alpha1",
+      certManagement: { enable: false },
+      webhook,
+      clientConnection: { qps: 500, burst: 1000 },
+    }),
+    reached: sharedWebhook(start.api),
+    environment: { TMPDIR: folder },
+  });
 }
 
 /** The API server's own certificate for a webhook: both are asked at the same address. */
@@ -233,43 +247,29 @@ function shareCertificate(processes: Processes, folder: string): void {
   }
 }
 
-function sharedWebhook(api: Api, port: number): (client: ClientConfig) => ClientConfig {
+function sharedWebhook(api: Api): Controller["reached"] {
   const caBundle = Buffer.from(api.access.authority).toString("base64");
-  return (client) => ({ url: `https://${LOOPBACK}:${port}${client.service?.path ?? ""}`, caBundle });
+  return (port) => (client) => ({ url: `https://${LOOPBACK}:${port}${client.service?.path ?? ""}`, caBundle });
 }
 
-async function startKueue(
-  { programs, manifests }: ControlPlane,
-  processes: Processes,
-  kubeconfig: string,
-  api: Api,
-): Promise<void> {
-  const [webhook = 0, health = 0] = await freePorts(2);
-  const folder = join(processes.folder, "kueue");
-  const certificates = join(folder, "certificates");
-  mkdirSync(certificates, { recursive: true });
-  const config = join(folder, "config.yaml");
-  writeFileSync(
-    config,
-    stringify({
+async function startKueue(start: Start): Promise<void> {
+  const certDir = join(start.processes.folder, "kueue", "certificates");
+  mkdirSync(certDir, { recursive: true });
+  await startController(start, {
+    name: "kueue",
+    settings: (webhook) => ({
       apiVersion: "config.kueue.x-k8s.io/v1beta2",
-      kind: "Configuration",
       namespace: KUEUE,
-      leaderElection: { leaderElect: false },
       internalCertManagement: { enable: true, webhookServiceName: KUEUE_SERVICE, webhookSecretName: KUEUE_SECRET },
-      webhook: { host: LOOPBACK, port: webhook, certDir: certificates },
-      metrics: { bindAddress: "0" },
-      health: { healthProbeBindAddress: `${LOOPBACK}:${health}` },
+      webhook: { ...webhook, certDir },
       clientConnection: { qps: 500, burst: 1000 },
       integrations: { frameworks: ["batch/job", "jobset.x-k8s.io/jobset", "trainer.kubeflow.org/trainjob"] },
       // Its server has a fixed port.
       featureGates: { VisibilityOnDemand: false },
     }),
-  );
-  await install(api, manifests.kueue, (client) => ({ ...client, service: { ...client.service, port: webhook } }));
-  processes.start("kueue", programs.kueue, [`--config=${config}`, `--kubeconfig=${kubeconfig}`]);
-  await mountSecret(processes, api, certificates);
-  await processes.until("kueue", () => answers(health));
+    reached: (port) => (client) => ({ ...client, service: { ...client.service, port } }),
+    meanwhile: () => mountSecret(start.processes, start.api, certDir),
+  });
 }
 
 const KUEUE = "kueue-system";
