@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { StackOutputs } from "../../stacks/outputs.ts";
 import type { Problem } from "../../stacks/settings/problems.ts";
 import { EXIT, type ExitCode, machineError, UserError } from "./errors.ts";
+import { command } from "./project.ts";
 import type { Ended, Workloads } from "./workloads.ts";
 
 const PROGRAM = ["python", "-m", "tunestack_train.backup"] as const;
@@ -94,7 +95,7 @@ function offProblem({ stack, leftOut }: Pick<StackOutputs, "stack" | "leftOut">)
     reason: reason === undefined ? "is off: the profile monitor is not up" : `is off: ${reason}`,
     remedy:
       reason === undefined
-        ? `npm run train-monitor${stack === "dev" ? "" : ` -- --stack ${stack}`}`
+        ? command("train-monitor", stack)
         : "npx pulumi config set --path tunestack:services.training-backup.enabled true, then npx pulumi up",
   };
 }

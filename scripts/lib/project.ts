@@ -12,3 +12,8 @@ export const CACHE_DIR = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".ca
 
 /** Stack that commands work on where none is named. */
 export const DEFAULT_STACK = "dev";
+
+/** A command as it is typed for a stack. Example: `npm run backup -- --stack team`. */
+export function command(name: string, stack: string): string {
+  return `npm run ${name}${stack === DEFAULT_STACK ? "" : ` -- --stack ${stack}`}`;
+}

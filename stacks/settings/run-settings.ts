@@ -14,7 +14,7 @@ interface RunSetting {
 
 const runValue = z.union([z.string(), z.number(), z.boolean()]);
 /** What a setting of the training may be given as: text is read as on a command line. */
-export type RunValue = z.output<typeof runValue>;
+type RunValue = z.output<typeof runValue>;
 
 const SETTINGS: Readonly<Record<string, RunSetting>> = schema.properties;
 

@@ -6,11 +6,11 @@ import { SECRET_NAMES } from "../../stacks/settings/load.ts";
 import { PROFILES } from "../../stacks/settings/schema.ts";
 import { RUNS_TAINT } from "../../stacks/targets/gke/layout.ts";
 import { describeGke } from "../lib/gke.ts";
-import { podTemplates, RESOLVED } from "../lib/kubernetes.ts";
+import { type PodTemplate, podTemplates, RESOLVED } from "../lib/kubernetes.ts";
 import { QUEUE } from "../lib/rendered.ts";
 import { Api } from "./lib/api.ts";
 import { addPools, gpuPool } from "./lib/nodes.ts";
-import { applyAll, isAtWork, POD, plain, podSchema, provideVolumes } from "./lib/stack.ts";
+import { applyAll, isAtWork, kept, POD, plain, podSchema, provideVolumes, tryAsPod, warningsOf } from "./lib/stack.ts";
 import { until } from "./lib/until.ts";
 import { written } from "./lib/written.ts";
 
@@ -60,9 +60,7 @@ const ofKind = (kind: string): readonly RenderedObject[] => objects.filter((one)
 
 describe("the objects of a stack in a cluster of Google's", () => {
   test("are accepted as they are: no unknown field, no warning, no pod above the level restricted", () => {
-    expect(
-      applied.flatMap(({ kind, metadata, warnings }) => warnings.map((one) => `${kind} ${metadata.name}: ${one}`)),
-    ).toEqual([]);
+    expect(warningsOf(applied)).toEqual([]);
     const kinds = new Set(applied.map(({ kind }) => kind));
     for (const kind of ["StorageClass", "PersistentVolume", "JobSet", "Deployment", "CronJob", "ClusterQueue"])
       expect(kinds).toContain(kind);
@@ -70,18 +68,15 @@ describe("the objects of a stack in a cluster of Google's", () => {
 
   test("keep what was asked for: the server fills in defaults and changes nothing", () => {
     for (const [index, object] of objects.entries()) {
-      // A secret is written as text and kept in base 64; what is false by default is not written back.
-      const { stringData: _, globalDefault: __, ...asked } = plain(object);
-      const text = JSON.stringify(asked);
-      // Nor is a volume's class where it is none; of a claim it is, since a claim without the field has the default one.
-      const kept = object.kind === "PersistentVolume" ? text.replace('"storageClassName":"",', "") : text;
-      expect(applied[index], `${object.kind} ${object.metadata.name}`).toMatchObject(JSON.parse(kept));
+      const text = JSON.stringify(kept(object));
+      // Not written back is a volume's class where it is none; of a claim it is, since a claim without the field has the default one.
+      const asked = object.kind === "PersistentVolume" ? text.replace('"storageClassName":"",', "") : text;
+      expect(applied[index], `${object.kind} ${object.metadata.name}`).toMatchObject(JSON.parse(asked));
     }
   });
 
   test("have pods of the level restricted, buckets and all; their namespace takes no other", async () => {
-    const asPod = (name: string, { metadata, spec }: { metadata: object; spec: object }) =>
-      api.apply({ ...POD, metadata: { ...metadata, name, namespace: layout.namespace }, spec }, "tunestack", true);
+    const asPod = (name: string, template: PodTemplate) => tryAsPod(api, layout.namespace, name, template);
     const templates = objects.flatMap((object) => podTemplates(object));
     expect(templates.filter((one) => JSON.stringify(one).includes("gke-gcsfuse/volumes")).length).toBeGreaterThan(2);
     for (const [index, template] of templates.entries()) {

@@ -6,7 +6,7 @@ import { VOLUMES } from "../../../stacks/plan/volumes.ts";
 import type { InputsOf } from "../../../stacks/settings/load.ts";
 import type { Problem } from "../../../stacks/settings/problems.ts";
 import { formatDuration, parseBytes } from "../../../stacks/settings/units.ts";
-import { clusterLayout } from "../../../stacks/targets/kubernetes/layout.ts";
+import { clusterPlace } from "../../../stacks/targets/kubernetes/layout.ts";
 import { type ClusterClient, openClient } from "../cluster/client.ts";
 import { podsOf } from "../cluster/helper-pod.ts";
 import { isLive, type QueuedWorkload } from "../cluster/queue.ts";
@@ -15,9 +15,9 @@ import { jobTemplate } from "../cluster/services.ts";
 import { hasEnded } from "../cluster/states.ts";
 import { ClusterWorkloads } from "../cluster/workloads.ts";
 import { EXIT, UserError } from "../errors.ts";
+import { command } from "../project.ts";
 import { step } from "../steps.ts";
 import type { VolumeEntry } from "./inventory.ts";
-import { command } from "./refusals.ts";
 import type { Removal } from "./removal.ts";
 import { destroyStack } from "./remove.ts";
 import type { Site } from "./site.ts";
@@ -25,13 +25,9 @@ import { compareWithSnapshot, type Unsaved } from "./unsaved.ts";
 
 /** @throws UserError where the cluster cannot be asked. */
 export async function openClusterSite(inputs: InputsOf<"kubernetes">): Promise<Site> {
-  const { kubeconfig, context, registry } = inputs.settings.kubernetes;
-  const { namespace } = clusterLayout(inputs);
-  const cluster = {
-    namespace,
-    ...(kubeconfig === undefined ? {} : { kubeconfig }),
-    ...(context === undefined ? {} : { context }),
-  };
+  const { registry } = inputs.settings.kubernetes;
+  const cluster = clusterPlace(inputs);
+  const { namespace } = cluster;
   const client = await openClient({ stack: inputs.stack, cluster });
   const site = await readClusterSite(client, () => destroyStack(inputs));
   const stays = `the images stay in ${registry}, and the namespace, empty or not: kubectl delete namespace ${namespace} takes it away with whatever is left in it`;

@@ -1,6 +1,6 @@
 import type { Problem } from "../../../stacks/settings/problems.ts";
 import { EXIT, UserError } from "../errors.ts";
-import { DEFAULT_STACK } from "../project.ts";
+import { command, DEFAULT_STACK } from "../project.ts";
 import type { Inventory } from "./inventory.ts";
 import type { CleanOptions } from "./removal.ts";
 import type { Unsaved } from "./unsaved.ts";
@@ -14,11 +14,6 @@ export function runInProgress({ containers }: Pick<Inventory, "containers">, sta
     reason: "is in progress",
     remedy: `${command("train-stop", stack)} stops it and saves a checkpoint; then the same command again`,
   };
-}
-
-/** A command as it is typed for a stack. Example: `npm run backup -- --stack team`. */
-export function command(name: string, stack: string): string {
-  return `npm run ${name}${stack === DEFAULT_STACK ? "" : ` -- --stack ${stack}`}`;
 }
 
 export interface Place {

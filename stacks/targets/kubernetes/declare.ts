@@ -10,7 +10,7 @@ import { type KubernetesOutputs, planOutputs } from "../../outputs.ts";
 import type { Plan } from "../../plan/types.ts";
 import type { InputsOf } from "../../settings/load.ts";
 import { SettingsError } from "../../settings/problems.ts";
-import { clusterLayout } from "./layout.ts";
+import { clusterLayout, clusterPlace } from "./layout.ts";
 import { clusterProblems } from "./problems.ts";
 import { KubernetesStack } from "./stack.ts";
 
@@ -40,11 +40,7 @@ export async function declareKubernetesStack(inputs: InputsOf<"kubernetes">, pla
       volume: (name) => name.replaceAll("_", "-"),
     }),
     target: "kubernetes",
-    cluster: {
-      namespace: layout.namespace,
-      ...(kubeconfig === undefined ? {} : { kubeconfig }),
-      ...(context === undefined ? {} : { context }),
-    },
+    cluster: clusterPlace(inputs),
   };
   return { ...known, images: stack.images };
 }

@@ -1,6 +1,7 @@
 import type { ClaimLayout, ClusterLayout, NodePool } from "../../../k8s/layout.ts";
 import type { Toleration } from "../../../k8s/objects.ts";
 import { commonLayout } from "../../../k8s/settings.ts";
+import type { KubernetesOutputs } from "../../outputs.ts";
 import type { VolumeName } from "../../plan/types.ts";
 import { GPU_RESOURCE, NODE_GPUS } from "../../settings/gpu-nodes.ts";
 import type { PoolSettings } from "../../settings/kubernetes.ts";
@@ -19,6 +20,16 @@ export function clusterLayout({ stack, settings }: InputsOf<"kubernetes">): Clus
     identities: {},
     pullSecret: kubernetes.pullSecret,
     runtimeClass: kubernetes.runtimeClass,
+  };
+}
+
+/** Where that cluster is, as the outputs tell it. */
+export function clusterPlace(inputs: InputsOf<"kubernetes">): KubernetesOutputs["cluster"] {
+  const { kubeconfig, context } = inputs.settings.kubernetes;
+  return {
+    namespace: clusterLayout(inputs).namespace,
+    ...(kubeconfig === undefined ? {} : { kubeconfig }),
+    ...(context === undefined ? {} : { context }),
   };
 }
 

@@ -5,7 +5,7 @@ import { makePlan } from "../../../stacks/plan/plan.ts";
 import type { RawSettings } from "../../../stacks/settings/layers.ts";
 import { clusterLayout } from "../../../stacks/targets/kubernetes/layout.ts";
 import { kubernetesInputs } from "../../lib/inputs.ts";
-import { RESOLVED, renderCluster } from "../../lib/kubernetes.ts";
+import { type PodTemplate, RESOLVED, renderCluster } from "../../lib/kubernetes.ts";
 import type { Api, KubernetesObject } from "./api.ts";
 import { POOL_LABEL } from "./nodes.ts";
 import { EXIT_ANNOTATION } from "./stages.ts";
@@ -71,6 +71,31 @@ export async function applyAll(api: Api, objects: readonly object[]) {
   const applied = [];
   for (const object of objects) applied.push(await api.apply(plain(object)));
   return applied;
+}
+
+type Applied = Awaited<ReturnType<typeof applyAll>>;
+
+/** What the server said of objects that it took, each with the object's name. */
+export function warningsOf(applied: Applied): readonly string[] {
+  return applied.flatMap(({ kind, metadata, warnings }) => warnings.map((one) => `${kind} ${metadata.name}: ${one}`));
+}
+
+/** What the server shows of an object as it was asked for: the rest is written otherwise, and means the same. */
+export function kept(object: object): object {
+  // A secret is written as text and kept in base 64; what is false by default is not written back.
+  const { stringData: _, globalDefault: __, ...rest } = plain(object);
+  return rest;
+}
+
+/** Asks whether the pods of a template would be taken, and changes nothing. */
+export async function tryAsPod(api: Api, namespace: string, name: string, { metadata, spec }: PodTemplate) {
+  return await api.apply({ ...POD, metadata: { ...metadata, name, namespace }, spec }, "tunestack", true);
+}
+
+/** The class of NVIDIA's runtime, as its operator makes it. */
+export async function addRuntimeClass(api: Api): Promise<void> {
+  const name = "nvidia";
+  await api.apply({ apiVersion: "node.k8s.io/v1", kind: "RuntimeClass", metadata: { name }, ...{ handler: name } });
 }
 
 /** Gives each claim of a namespace a volume, as a cluster's provisioner does; one that names its volume needs none. */

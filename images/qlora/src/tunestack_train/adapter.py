@@ -11,6 +11,10 @@ from peft.tuners.lora import LoraLayer
 
 from tunestack_train.settings import RunConfig
 
+# The least number of 64 bits, and how many there are of the 16 bits that decide on an element.
+_LOWEST: Final = -(2**63)
+_PARTS: Final = 2**16
+
 
 def lora_config(config: RunConfig) -> LoraConfig:
     modules = config.lora_target_modules
@@ -56,10 +60,6 @@ class QuickDropout(torch.nn.Dropout):
         dropped = round(self.p * _PARTS)
         mask = (parts >= dropped - _PARTS // 2).to(input.dtype).mul_(_PARTS / (_PARTS - dropped))
         return input * mask
-
-
-_LOWEST: Final = -(2**63)
-_PARTS: Final = 2**16
 
 
 def drop_quickly(model: torch.nn.Module) -> None:
