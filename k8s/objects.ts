@@ -160,7 +160,9 @@ export type WorkloadPriorityClassObject = Of<Kueue, "WorkloadPriorityClass"> & {
 };
 
 export interface JobSetSpec {
-  readonly network: { readonly enableDNSHostnames: true; readonly subdomain: string };
+  readonly network:
+    | { readonly enableDNSHostnames: true; readonly subdomain: string }
+    | { readonly enableDNSHostnames: false };
   readonly successPolicy: { readonly operator: "All" };
   readonly failurePolicy: {
     readonly maxRestarts: number;

@@ -9,7 +9,7 @@ import type { Report } from "../../scripts/lib/steps.ts";
 import { LABELS } from "../../stacks/targets/docker/render.ts";
 import { cleanUp } from "./lib/cleanup.ts";
 import { type Clone, makeClone, PREFIX, STACK } from "./lib/clone.ts";
-import { withoutCacheMounts, withoutLayerOrder } from "./lib/dockerfiles.ts";
+import { withCudaPackages, withoutCacheMounts, withoutLayerOrder } from "./lib/dockerfiles.ts";
 
 const ROUNDS = 3;
 const CONTAINER = `${PREFIX}agent-qlora-training`;
@@ -40,6 +40,9 @@ async function compare(report: Report): Promise<readonly Measure[]> {
     training: { preset: "rehearsal" },
   });
   try {
+    const dockerfile = join(clone.folder, "images", "qlora", "Dockerfile");
+    const ordered = withCudaPackages(readFileSync(dockerfile, "utf8"));
+    writeFileSync(dockerfile, ordered);
     report("first build");
     await editAndTrain(clone, containers, "warm");
     const before = await stepsOf(containers);
@@ -49,8 +52,7 @@ async function compare(report: Report): Promise<readonly Measure[]> {
       ours.push(await editAndTrain(clone, containers, `edit-${round}`));
     }
     const added = addedBytes(before, await stepsOf(containers));
-    const dockerfile = join(clone.folder, "images", "qlora", "Dockerfile");
-    const unordered = withoutLayerOrder(readFileSync(dockerfile, "utf8"));
+    const unordered = withoutLayerOrder(ordered);
     report("rebuild without layer order, from packages that were downloaded before");
     writeFileSync(dockerfile, unordered);
     const cached = await editAndTrain(clone, containers, "rebuild-cached");

@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { formatResult, isWithin, measure, median, readSizes } from "../../scripts/lib/bench.ts";
 import { PROJECT_DIR } from "../../scripts/lib/project.ts";
 import { MARK, markedRecords } from "../bench/lib/cleanup.ts";
-import { withoutCacheMounts, withoutLayerOrder, withoutStages } from "../bench/lib/dockerfiles.ts";
+import { withCudaPackages, withoutCacheMounts, withoutLayerOrder, withoutStages } from "../bench/lib/dockerfiles.ts";
 import { readMeasures } from "../bench/lib/python.ts";
 
 describe("bounds", () => {
@@ -100,6 +100,12 @@ describe("the build that a benchmark throws away", () => {
     expect(variant.indexOf("COPY src /opt/tunestack/src")).toBeLessThan(variant.indexOf("RUN "));
     expect(dockerfile.indexOf("COPY src /opt/tunestack/src")).toBeGreaterThan(dockerfile.indexOf("uv pip install"));
     expect(variant).toContain(MARK);
+  });
+
+  it("has PyTorch for CUDA, whatever a build is told", () => {
+    const told = (text: string) => text.match(/^(ARG|ENV) PYTHON_SET.*$/gm);
+    expect(told(dockerfile)).toEqual(["ARG PYTHON_SET=cu126"]);
+    expect(told(withCudaPackages(dockerfile))).toEqual(["ENV PYTHON_SET=cu126"]);
   });
 
   it("fetches every package again where it is a full one", () => {

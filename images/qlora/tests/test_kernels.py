@@ -1,5 +1,7 @@
 """Which kernels are chosen for which model and device, and which are refused."""
 
+import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from conftest import SOURCES
 from test_loss import tiny
 from tunestack_train import attention, compiler, kernels
 from tunestack_train.attention import AttentionNeeds, attention_needs, decide
-from tunestack_train.device import Device
+from tunestack_train.device import Device, importing
 from tunestack_train.errors import SettingsError
 
 GEMMA2 = AttentionNeeds("gemma2", caps_scores=True, dropout=False, largest_head=256, sdpa=False, flash=True, flex=True)
@@ -141,3 +143,10 @@ print("torch._inductor.compile_fx" in sys.modules)
         check=True,
     )
     assert done.stdout.split()[-1] == loaded
+
+
+def test_garbage_is_collected_again_after_an_import_that_failed() -> None:
+    with contextlib.suppress(ImportError), importing():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()

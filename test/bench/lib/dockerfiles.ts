@@ -3,6 +3,14 @@ import { MARK } from "./cleanup.ts";
 const SHELL = 'SHELL ["/bin/bash", "-euo", "pipefail", "-c"]';
 const MARKED_SHELL = `SHELL ["/usr/bin/env", "${MARK}", "/bin/bash", "-euo", "pipefail", "-c"]`;
 
+const ANY_SET = "ARG PYTHON_SET=cu126";
+
+/** Our Dockerfile with PyTorch for CUDA, also where the machine has no GPU and would have the image of the CPU built. */
+export function withCudaPackages(dockerfile: string): string {
+  if (!dockerfile.includes(ANY_SET)) throw new Error("the Dockerfile does not say which packages it takes for CUDA");
+  return dockerfile.replace(ANY_SET, ANY_SET.replace("ARG", "ENV"));
+}
+
 /** Our Dockerfile without the order of its layers: the code comes first, so that every edit builds all that follows anew. */
 export function withoutLayerOrder(dockerfile: string): string {
   if (!dockerfile.includes(SHELL)) throw new Error("the Dockerfile has no SHELL line to put the code behind");

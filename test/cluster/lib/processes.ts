@@ -9,6 +9,8 @@ import { CACHE_DIR } from "../../../scripts/lib/project.ts";
 const PREFIX = "tunestack-cluster-";
 const OWNER = "owner";
 const LOG_LINES = 15;
+/** The programs are written in Go, and a good part of their work is their garbage: it may grow while there is memory. */
+const GARBAGE = { GOGC: "400", GOMEMLIMIT: "4GiB" };
 
 /** Programs that run side by side, with a folder of their own for what they write. */
 export class Processes {
@@ -42,7 +44,10 @@ export class Processes {
     if (!args.some((argument) => argument.includes(this.folder)))
       throw new Error(`${name}: no argument names its folder`);
     const log = openSync(this.logOf(name), "a");
-    const child = spawn(program, args, { env: { ...process.env, ...environment }, stdio: ["ignore", log, log] });
+    const child = spawn(program, args, {
+      env: { ...process.env, ...GARBAGE, ...environment },
+      stdio: ["ignore", log, log],
+    });
     this.running.set(name, child);
   }
 

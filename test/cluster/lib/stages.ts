@@ -14,24 +14,45 @@ const DELETED = ".metadata.deletionTimestamp";
 const EXIT = `.metadata.annotations["${EXIT_ANNOTATION}"]`;
 
 interface StageParts {
+  readonly of?: "Pod" | "Node";
   readonly when: readonly object[];
   readonly delay?: object;
   readonly next: object;
 }
 
-function stage(name: string, { when, delay, next }: StageParts): object {
+function stage(name: string, { of = "Pod", when, delay, next }: StageParts): object {
   return {
     apiVersion: "kwok.x-k8s.io/v1alpha1",
     kind: "Stage",
     metadata: { name },
     spec: {
-      resourceRef: { apiGroup: "v1", kind: "Pod" },
+      resourceRef: { apiGroup: "v1", kind: of },
       selector: { matchExpressions: when },
       ...(delay === undefined ? {} : { delay }),
       next,
     },
   };
 }
+
+const READY = `
+{{ $now := Now }}
+phase: Running
+conditions:
+{{ range NodeConditions }}
+- { type: {{ .type }}, status: {{ .status | Quote }}, reason: {{ .reason }}, message: {{ .message | Quote }}, lastHeartbeatTime: {{ $now | Quote }}, lastTransitionTime: {{ $now | Quote }} }
+{{ end }}
+nodeInfo:
+  architecture: amd64
+  operatingSystem: linux
+  bootID: ""
+  containerRuntimeVersion: {{ printf "kwok-%s" Version }}
+  kernelVersion: {{ printf "kwok-%s" Version }}
+  kubeProxyVersion: ""
+  kubeletVersion: {{ printf "kwok-%s" Version }}
+  machineID: ""
+  osImage: ""
+  systemUUID: ""
+`;
 
 const RUNNING = `
 {{ $now := Now }}
@@ -83,11 +104,17 @@ containerStatuses:
 `;
 
 /**
- * What a kubelet would say of pods. Training runs until it is told to end, or for as long as its annotation says; asked
+ * What a kubelet would say of its node and of pods. A node says once that it is ready, and its lease that it still is: with
+ * leases, KWOK's own stages say it every 20 s, which keeps an API server of a thousand nodes busy. Training runs until it is told to end, or for as long as its annotation says; asked
  * to stop, it saves and ends with a code of its own. Unlike KWOK's own stages these leave finalizers alone, by which Jobs
  * count their pods.
  */
 export const STAGES: readonly object[] = [
+  stage("node-is-ready", {
+    of: "Node",
+    when: [{ ...isOneOf('.status.conditions.[] | select( .type == "Ready" ) | .status', ["True"]), operator: "NotIn" }],
+    next: { statusTemplate: READY },
+  }),
   stage("pod-runs", { when: [absent(DELETED), absent(".status.podIP")], next: { statusTemplate: RUNNING } }),
   stage("pod-ends", {
     when: [absent(DELETED), isOneOf(".status.phase", ["Running"]), exists(EXIT)],

@@ -1,10 +1,13 @@
 """The device that a run trains on, by tunestack_train.gpu, and how libraries are told to behave."""
 
+import contextlib
+import gc
 import logging
 import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +91,16 @@ def set_up_libraries() -> None:
     # Renamings that their libraries announce, each at its own time, and a fast path that needs a download.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\..*")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Collects no garbage meanwhile: what an import makes stays, and looking through it takes a sixth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def silence_progress_bars() -> None:

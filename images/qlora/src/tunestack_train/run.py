@@ -12,7 +12,7 @@ from tunestack_train import checkpoints
 from tunestack_train.checkpoint_writer import CheckpointWriter
 from tunestack_train.data.cache import ContentCache, default_folder
 from tunestack_train.data.load import TrainingData
-from tunestack_train.device import choose_device, silence_progress_bars
+from tunestack_train.device import choose_device, importing, silence_progress_bars
 from tunestack_train.ending import alerts, tell_webhook
 from tunestack_train.errors import StopRequested, TunestackError
 from tunestack_train.estimate.check import check_fit
@@ -213,8 +213,9 @@ class Run:
         config = self.config
         model_folder = self.inputs.model_folder(data)
         self.console.say("loading PyTorch and the training libraries")
-        silence_progress_bars()
-        device = choose_device(config.device, config.precision)
+        with importing():
+            silence_progress_bars()
+            device = choose_device(config.device, config.precision)
         self.status.update(device=device.name)
         tokenizer, tokens = self.inputs.tokenise(data, model_folder)
         origin = Origin(data, model_folder, str(tokenizer.chat_template), device.name, self.processes.count)
@@ -226,8 +227,9 @@ class Run:
         if predicted is not None:
             seconds = None if predicted.duration is None else predicted.duration.seconds
             self.status.update(predicted_memory_bytes=predicted.size, predicted_seconds=seconds)
-        from tunestack_train.trainer import RunTrainer, Saving
-        from tunestack_train.watcher import Watcher
+        with importing():
+            from tunestack_train.trainer import RunTrainer, Saving
+            from tunestack_train.watcher import Watcher
 
         self.console.say(f"model: {config.model} on {device.name}")
         self.console.say(self._describe_batch())
