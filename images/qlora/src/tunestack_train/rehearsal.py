@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tunestack_train.checkpoints import write_folder
 from tunestack_train.data.examples import Conversation, Example, PromptCompletion
-from tunestack_train.device import silence_progress_bars
+from tunestack_train.device import importing, silence_progress_bars
 
 VOCABULARY: Final = 2048
 _TOKENIZER_EXAMPLES: Final = 20_000
@@ -101,11 +101,12 @@ def _write_tokenizer(folder: Path, texts: list[str]) -> None:
 
 
 def _write_weights(folder: Path, seed: int) -> None:
-    import sentencepiece
-    import torch
-    from transformers import Gemma2Config, Gemma2ForCausalLM
+    with importing():
+        import sentencepiece
+        import torch
+        from transformers import Gemma2Config, Gemma2ForCausalLM
 
-    silence_progress_bars()
+        silence_progress_bars()
     vocabulary = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model")).get_piece_size()
     # Wide initial weights: embeddings are not trained by LoRA, and narrow ones could not tell words apart.
     config = Gemma2Config(
