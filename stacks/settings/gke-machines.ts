@@ -34,10 +34,21 @@ const machine = (machineType: string, gpus: number, cpus: number, memoryGiB: num
   spotOnly,
 });
 
-// Machines: https://cloud.google.com/compute/docs/accelerator-optimized-machines, for T4 https://cloud.google.com/compute/docs/gpus;
-// partitions: https://cloud.google.com/kubernetes-engine/docs/how-to/gpus-multi; compact placement:
+// Machines: https://cloud.google.com/compute/docs/accelerator-optimized-machines, for T4
+// https://cloud.google.com/compute/docs/gpus; partitions:
+// https://cloud.google.com/kubernetes-engine/docs/how-to/gpus-multi; compact placement:
 // https://cloud.google.com/kubernetes-engine/docs/how-to/compact-placement; confidential GPUs:
-// https://cloud.google.com/kubernetes-engine/docs/how-to/gpus-confidential-nodes. Written down without these pages at hand, and not yet compared with them.
+// https://cloud.google.com/kubernetes-engine/docs/how-to/gpus-confidential-nodes. Of these pages excerpts alone could be had,
+// without their tables. What was compared on 2026-11-30, row by row, and with what:
+// - cores and memory of each machine: https://github.com/skypilot-org/skypilot-catalog (catalogs/v8/gcp/vms.csv, commit
+//   006059e), which has them from Google's API. No difference.
+// - how many GPUs a g2 has: its price less that of its cores and memory. No difference; of the others the name tells it.
+// - names of A100 and H100, and the parts of a GPU with how many there are: what GKE runs on a node to cut its GPUs,
+//   https://github.com/GoogleCloudPlatform/container-engine-accelerators (partition_gpu/partition_gpu.go, commit 992db81).
+//   4g.20gb and 4g.40gb were missing. A part's memory is what its name says.
+// - compact placement (A100, L4 and H100; no N1) and confidential GPUs (one H100, a3-highgpu-1g, Intel TDX, on spot): the
+//   excerpts. No difference.
+// Not compared: that fewer than eight H100 come on spot alone, how many T4 an N1 takes, and which zones have confidential H100.
 export const GPU_NODES = {
   T4: {
     accelerator: "nvidia-tesla-t4",
@@ -74,6 +85,7 @@ export const GPU_NODES = {
       "1g.5gb": { count: 7, memoryGiB: 5 },
       "2g.10gb": { count: 3, memoryGiB: 10 },
       "3g.20gb": { count: 2, memoryGiB: 20 },
+      "4g.20gb": { count: 1, memoryGiB: 20 },
       "7g.40gb": { count: 1, memoryGiB: 40 },
     },
     compact: true,
@@ -91,6 +103,7 @@ export const GPU_NODES = {
       "1g.10gb": { count: 7, memoryGiB: 10 },
       "2g.20gb": { count: 3, memoryGiB: 20 },
       "3g.40gb": { count: 2, memoryGiB: 40 },
+      "4g.40gb": { count: 1, memoryGiB: 40 },
       "7g.80gb": { count: 1, memoryGiB: 80 },
     },
     compact: true,
@@ -109,6 +122,7 @@ export const GPU_NODES = {
       "1g.20gb": { count: 4, memoryGiB: 20 },
       "2g.20gb": { count: 3, memoryGiB: 20 },
       "3g.40gb": { count: 2, memoryGiB: 40 },
+      "4g.40gb": { count: 1, memoryGiB: 40 },
       "7g.80gb": { count: 1, memoryGiB: 80 },
     },
     compact: true,
@@ -126,7 +140,10 @@ export function gpuMachine(gpu: GpuTypeName, gpus: number): GpuMachine | undefin
   return gpuNodeFacts(gpu).machines.find((one) => one.gpus === gpus);
 }
 
-/** GiB of memory for each core: https://cloud.google.com/compute/docs/general-purpose-machines. */
+/**
+ * GiB of memory for each core: https://cloud.google.com/compute/docs/general-purpose-machines. Of e2-standard, e2-highmem and
+ * n2-highcpu compared on 2026-11-30 with the catalogue named above, without a difference; the others were not.
+ */
 const MEMORY_PER_CPU = { standard: 4, highmem: 8, highcpu: 1 } as const;
 
 /** Families of machines without GPUs, and how many cores they come with. */
@@ -141,11 +158,16 @@ export function cpuMachine(machineType: string): NodeMachine | undefined {
   const [, family = "", shape = "", cores = ""] =
     /^([a-z]\w+)-(standard|highmem|highcpu)-(\d+)$/.exec(machineType) ?? [];
   const cpus = Number(cores);
-  if (FAMILIES[family]?.includes(cpus) !== true) return undefined;
+  // The catalogue named above has no e2-highmem of more than 16 cores.
+  if (FAMILIES[family]?.includes(cpus) !== true || (family === "e2" && shape === "highmem" && cpus > 16))
+    return undefined;
   return { machineType, cpus, memoryGiB: cpus * MEMORY_PER_CPU[shape as keyof typeof MEMORY_PER_CPU] };
 }
 
-/** Machines whose memory AMD's SEV can encrypt: https://cloud.google.com/kubernetes-engine/docs/how-to/confidential-gke-nodes. */
+/**
+ * Machines of the families above whose memory AMD's SEV can encrypt:
+ * https://cloud.google.com/kubernetes-engine/docs/how-to/vtpms (stored page, read 2026-11-30), which names n2d and c2d.
+ */
 export function canBeConfidential(machineType: string): boolean {
   return machineType.startsWith("n2d-");
 }
@@ -165,6 +187,9 @@ const SYSTEM_PODS: Room = { cpus: 1, memoryBytes: 2 * GIB };
 /**
  * What GKE leaves to pods: it keeps a share of memory and cores for kubelet and system, smaller the larger the machine is,
  * and 100 MiB below which it puts pods out. https://cloud.google.com/kubernetes-engine/docs/concepts/plan-node-sizes
+ * The shares of memory were compared on 2026-11-30 with https://github.com/hatemosphere/gke-node-allocatable-memory-calculator
+ * (commit 1a166dd), those of cores with nothing. What image streaming keeps beside them is not counted: Google's page on it
+ * could not be had.
  */
 export function roomOn({ cpus, memoryGiB }: NodeMachine): Room {
   const kept = shareOf(memoryGiB, [

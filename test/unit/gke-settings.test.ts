@@ -32,6 +32,12 @@ const REJECTED: readonly (readonly [string, RawSettings, string, string])[] = [
     "is no machine type that is known here",
   ],
   [
+    "a machine of a family that ends before it",
+    { cpuPool: { machineType: "e2-highmem-32" } },
+    "cpuPool.machineType",
+    "is no machine type that is known here",
+  ],
+  [
     "fewer services' nodes at most than at least",
     { cpuPool: { minimum: 4, maximum: 3 } },
     "cpuPool.maximum",
@@ -238,7 +244,22 @@ describe("what fits on nodes", () => {
     };
     expect(pool({ nodes: 3, gpusPerNode: 4 })).toMatchObject({ gpus: 12, cpus: 3 * 46 });
     expect(pool({ nodes: 2, partition: "1g.5gb" }).gpus).toBe(14);
+    expect(pool({ nodes: 2, partition: "4g.20gb" }).gpus).toBe(2);
     expect(pool({ partition: "2g.10gb", sharing: { clients: 2 } }).gpus).toBe(6);
+  });
+
+  test("no parts of a GPU have more memory together than it has", () => {
+    for (const gpu of GPU_TYPE_NAMES)
+      for (const [size, { count, memoryGiB }] of Object.entries(gpuNodeFacts(gpu).partitions)) {
+        expect(count * memoryGiB, `${gpu} ${size}`).toBeLessThanOrEqual(GPU_TYPES[gpu].memoryGiB);
+        expect(size, gpu).toMatch(new RegExp(`^[12347]g\\.${memoryGiB}gb$`));
+      }
+  });
+
+  test("the largest machines of a family are known, and larger ones are not", () => {
+    const known = ["e2-standard-32", "e2-highmem-16", "e2-highcpu-32", "n2-standard-80", "n2d-highmem-96"];
+    expect(known.flatMap((name) => cpuMachine(name)?.memoryGiB ?? [])).toEqual([128, 128, 32, 320, 768]);
+    expect(["e2-highmem-32", "e2-standard-64", "n2-standard-6"].flatMap((name) => cpuMachine(name) ?? [])).toEqual([]);
   });
 
   test("the machine with one GPU is the same as on a VM", () => {

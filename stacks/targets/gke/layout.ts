@@ -78,7 +78,7 @@ function claimLayouts({ storage }: GkeSettings, names: ClusterNames, filesClass:
   };
 }
 
-/** As the driver names them: https://github.com/kubernetes-sigs/gcp-filestore-csi-driver. */
+/** As the driver names them: https://github.com/kubernetes-sigs/gcp-filestore-csi-driver (commit 2edb466, read 2026-11-30). */
 const TIERS: Readonly<Record<GkeSettings["storage"]["filestore"], Readonly<Record<string, string>>>> = {
   basic: { tier: "standard" },
   zonal: { tier: "zonal" },

@@ -117,7 +117,11 @@ function serviceProblems({ services }: Plan, { cpuPool }: GkeSettings): readonly
 
 const GIB = 2 ** 30;
 
-/** What Filestore makes: https://cloud.google.com/filestore/docs/service-tiers, of which excerpts were read 2026-11-29. */
+/**
+ * What Filestore makes: https://cloud.google.com/filestore/docs/service-tiers (stored page, read 2026-11-30), and its driver
+ * takes: https://github.com/kubernetes-sigs/gcp-filestore-csi-driver (pkg/csi_driver/controller.go, pkg/util/multishare_defs.go,
+ * commit 2edb466); no difference. In what steps a share of `zonal` grows is not checked here: 256 GiB, from 10 TiB on 2.5 TiB.
+ */
 const SHARE_BYTES: Readonly<Record<GkeSettings["storage"]["filestore"], { least: number; most: number }>> = {
   basic: { least: 100 * GIB, most: 63.9 * 1024 * GIB },
   zonal: { least: 1024 * GIB, most: 100 * 1024 * GIB },
