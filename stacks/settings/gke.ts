@@ -195,6 +195,9 @@ export function clusterServices({ budget }: Pick<GkeSettings, "budget">): readon
   return [...SERVICES, ...(budget === undefined ? [] : ["billingbudgets"])];
 }
 
+/** The driver that makes Filestore's shares: https://github.com/kubernetes-sigs/gcp-filestore-csi-driver. */
+export const FILESTORE_DRIVER = "filestore.csi.storage.gke.io";
+
 /** Volumes that several pods mount and that lie on Filestore. */
 export function onFilestore({ storage }: Pick<GkeSettings, "storage">): readonly (typeof VOLUMES)[number][] {
   const elsewhere: readonly string[] = [...storage.inBuckets, "training_wandb"];

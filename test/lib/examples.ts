@@ -22,3 +22,10 @@ export function exampleSettings(target: string): Readonly<Record<string, unknown
   const { config } = schema.parse(parse(readFileSync(exampleFile(target), "utf8")));
   return Object.fromEntries(Object.entries(config).map(([key, value]) => [key.slice("tunestack:".length), value]));
 }
+
+/** What an example rents without a price being known of it, as the preview names it, sorted. */
+export const UNPRICED: Readonly<Partial<Record<string, readonly string[]>>> = {
+  gke: ["training-checkpoints", "training-logs", "training-models-cache"].map(
+    (volume) => `tunestack-cluster-claim-${volume} (Filestore, 100Gi)`,
+  ),
+};

@@ -5,10 +5,11 @@ import { KubeConfig } from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { violations } from "../../policy/index.ts";
+import { costOf } from "../../scripts/lib/preview/cost.ts";
 import type { StackOutputs } from "../../stacks/outputs.ts";
 import { PERSONAL_FOLDER } from "../../stacks/settings/machine.ts";
 import { TARGETS } from "../../stacks/settings/schema.ts";
-import { EXAMPLE_TARGETS, exampleFile } from "../lib/examples.ts";
+import { EXAMPLE_TARGETS, exampleFile, UNPRICED } from "../lib/examples.ts";
 import { previewed } from "../lib/previewed.ts";
 import { recordRegistrations } from "../lib/pulumi-mocks.ts";
 
@@ -89,6 +90,8 @@ describe.each(EXAMPLE_TARGETS)("the example for %s", (target) => {
     expect(outputs.target).toBe(target);
     expect(outputs.run?.name).toMatch(/-notes$/);
     expect(outputs.services.map(({ name }) => name)).toEqual(expect.arrayContaining(["jupyter", "training-backup"]));
-    expect(violations(previewed(registrations))).toEqual([]);
+    const resources = previewed(registrations);
+    expect(violations(resources)).toEqual([]);
+    expect([...costOf(resources).unpriced].sort()).toEqual(UNPRICED[target] ?? []);
   });
 });

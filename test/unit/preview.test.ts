@@ -264,6 +264,24 @@ describe("cost", () => {
     expect(costLine([services])).not.toContain("up to $0.56");
   });
 
+  test("of shares of Filestore is told to be missing in the sum, by their names", () => {
+    const storageClass = (name: string, provisioner: string) =>
+      created(name, "kubernetes:storage.k8s.io/v1:StorageClass", { metadata: { name }, provisioner });
+    const claim = (name: string, storageClassName: string | undefined) =>
+      created(name, "kubernetes:core/v1:PersistentVolumeClaim", {
+        spec: { storageClassName, resources: { requests: { storage: "100Gi" } } },
+      });
+    const files = storageClass("files", "filestore.csi.storage.gke.io");
+    const disks = storageClass("disks", "pd.csi.storage.gke.io");
+    const others = [claim("wandb", "disks"), claim("mine", "elsewhere"), claim("gguf", ""), claim("none", undefined)];
+    expect(costOf([cluster, files, disks, ...others])).toMatchObject({ asDeclared: 0.1, unpriced: [] });
+    // The claims come before the class in a preview, which is sorted by name.
+    const shares = [claim("checkpoints", "files"), claim("logs", "files"), ...others, cluster, files, disks];
+    expect(costOf(shares).unpriced).toEqual(["checkpoints (Filestore, 100Gi)", "logs (Filestore, 100Gi)"]);
+    expect(costLine(shares)).toContain("more than $0.10 after");
+    expect(costLine(shares)).toContain("price not known: checkpoints (Filestore, 100Gi), logs (Filestore, 100Gi)");
+  });
+
   test("of nodes with an attached GPU, or of a machine without a price, is not known", () => {
     const t4 = pool(
       { machineType: "n1-standard-16", guestAccelerators: [{ type: "nvidia-tesla-t4", count: 2 }] },

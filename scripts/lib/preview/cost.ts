@@ -10,6 +10,7 @@ import {
   PRICE_SOURCE,
   regionOf,
 } from "../../../stacks/settings/gcp-prices.ts";
+import { FILESTORE_DRIVER } from "../../../stacks/settings/gke.ts";
 
 /** What resources cost by the hour, in US dollars. Storage by the gigabyte and traffic come on top. */
 export interface HourlyCost extends HourlyPrice {
@@ -31,19 +32,22 @@ const WITHOUT_PRICE =
 
 /** What resources cost by the hour, together. */
 export function costOf(resources: readonly Priced[]): HourlyCost {
-  return resources.map(resourceCost).reduce(
-    (sum, one) => ({
-      asDeclared: sum.asDeclared + one.asDeclared,
-      atMost: sum.atMost + one.atMost,
-      spot: sum.spot + one.spot,
-      standard: sum.standard + one.standard,
-      unpriced: [...sum.unpriced, ...one.unpriced],
-    }),
-    FREE,
-  );
+  const shareClasses = resources.flatMap(shareClass);
+  return resources
+    .map((resource) => resourceCost(resource, shareClasses))
+    .reduce(
+      (sum, one) => ({
+        asDeclared: sum.asDeclared + one.asDeclared,
+        atMost: sum.atMost + one.atMost,
+        spot: sum.spot + one.spot,
+        standard: sum.standard + one.standard,
+        unpriced: [...sum.unpriced, ...one.unpriced],
+      }),
+      FREE,
+    );
 }
 
-function resourceCost(resource: Priced): HourlyCost {
+function resourceCost(resource: Priced, shareClasses: readonly string[]): HourlyCost {
   const { name, type, inputs } = resource;
   switch (type) {
     // Its group has one machine; the group itself costs nothing.
@@ -57,6 +61,8 @@ function resourceCost(resource: Priced): HourlyCost {
       return poolCost(name, inputs);
     case "gcp:compute/routerNat:RouterNat":
       return fixed(name, NAT_GATEWAY);
+    case CLAIM:
+      return claimCost(name, inputs, shareClasses);
     default:
       return WITHOUT_PRICE.test(type) ? fixed(name, undefined) : FREE;
   }
@@ -102,6 +108,27 @@ function poolCost(name: string, { location, nodeConfig, autoscaling }: Priced["i
     standard: least * node.standard,
     unpriced: [],
   };
+}
+
+const CLAIM = "kubernetes:core/v1:PersistentVolumeClaim";
+const STORAGE_CLASS = "kubernetes:storage.k8s.io/v1:StorageClass";
+
+/** The name of a storage class for which Filestore makes shares; none for any other resource. */
+function shareClass({ type, inputs: { metadata, provisioner } }: Priced): readonly string[] {
+  if (type !== STORAGE_CLASS || provisioner !== FILESTORE_DRIVER || !isTree(metadata)) return [];
+  return [String(metadata.name)];
+}
+
+/**
+ * A claim that Filestore makes a share for, which costs by the size that is asked for, used or not. No price of it could be
+ * had that can be trusted (looked for on 2026-11-30): the document of the other prices has none, Google's page shows them to
+ * a browser alone, and what people write of the tier `basic` in Iowa is 0.16 dollars a GiB and month, or 0.20.
+ */
+function claimCost(name: string, { spec }: Priced["inputs"], shareClasses: readonly string[]): HourlyCost {
+  if (!isTree(spec) || !shareClasses.includes(String(spec.storageClassName))) return FREE;
+  const requests = isTree(spec.resources) ? spec.resources.requests : undefined;
+  const size = isTree(requests) ? `, ${String(requests.storage)}` : "";
+  return fixed(`${name} (Filestore${size})`, undefined);
 }
 
 function fixed(name: string, price: number | undefined): HourlyCost {

@@ -3,7 +3,7 @@ import { clusterName } from "../../../k8s/names.ts";
 import type { Taint, Toleration } from "../../../k8s/objects.ts";
 import { commonLayout } from "../../../k8s/settings.ts";
 import type { Plan, VolumeName } from "../../plan/types.ts";
-import type { GkePool, GkeSettings } from "../../settings/gke.ts";
+import { FILESTORE_DRIVER, type GkePool, type GkeSettings } from "../../settings/gke.ts";
 import { GPU_RESOURCE } from "../../settings/gpu-nodes.ts";
 import type { InputsOf } from "../../settings/load.ts";
 import { accountEmail } from "../google-cloud/names.ts";
@@ -90,7 +90,7 @@ function filestoreClass({ storage }: GkeSettings, { prefix, labels }: ClusterNam
   const marks = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
   return {
     name: FILES,
-    provisioner: "filestore.csi.storage.gke.io",
+    provisioner: FILESTORE_DRIVER,
     parameters: { ...TIERS[storage.filestore], network: prefix, labels: marks.join(",") },
   };
 }
