@@ -85,13 +85,14 @@ function isService(name: WorkloadName): name is Exclude<WorkloadName, "qlora-tra
 }
 
 function jupyter({ settings, secretFiles }: StackInputs, cuda: boolean): Workload {
-  const { port, memory, colab } = settings.services.jupyter;
+  const { port, memory, colab, gpu } = settings.services.jupyter;
+  const seesGpus = cuda && gpu;
   return {
     ...OUR_IMAGE,
     name: "jupyter",
     image: { kind: "stage", stage: "dev" },
     command: ["jupyter", "lab"],
-    environment: { ...gpuEnvironment(cuda), ...(colab ? { TUNESTACK_JUPYTER_COLAB: "1" } : {}) },
+    environment: { ...gpuEnvironment(seesGpus), ...(colab ? { TUNESTACK_JUPYTER_COLAB: "1" } : {}) },
     mounts: [
       mountVolume("training_models_cache"),
       mountVolume("training_models_gguf"),
@@ -101,7 +102,7 @@ function jupyter({ settings, secretFiles }: StackInputs, cuda: boolean): Workloa
     ],
     ports: [{ container: 8888, host: port }],
     scratch: SCRATCH,
-    gpu: cuda ? "all" : "none",
+    gpu: seesGpus ? "all" : "none",
     memoryBytes: memory,
     sharedMemoryBytes: settings.training.sharedMemory,
     health: healthOf("jupyter", { startSeconds: 60 }),
@@ -311,8 +312,8 @@ function defaultRepository(settings: Settings, stack: string): string | undefine
 }
 
 /** A service without a GPU hides it from NVIDIA's runtime, which would show all of them where it is the default. */
-export function gpuEnvironment(cuda: boolean): Readonly<Record<string, string>> {
-  return cuda ? {} : { NVIDIA_VISIBLE_DEVICES: "void" };
+export function gpuEnvironment(seesGpus: boolean): Readonly<Record<string, string>> {
+  return seesGpus ? {} : { NVIDIA_VISIBLE_DEVICES: "void" };
 }
 
 /** Secrets that are set, as files under /run/secrets. */

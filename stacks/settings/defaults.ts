@@ -18,7 +18,7 @@ export const DEFAULTS: RawSettings = {
     replaceRunning: false,
   },
   services: {
-    jupyter: { enabled: true, port: 8888, memory: "16GiB", colab: false },
+    jupyter: { enabled: true, port: 8888, memory: "16GiB", colab: false, gpu: true },
     tensorboard: { enabled: true, port: 6006, memory: "4GiB" },
     "wandb-local": { enabled: true, port: 8080, memory: "8GiB" },
     "gpu-monitor": { enabled: true, port: 9400, memory: "512MiB", interval: "5s" },
@@ -39,6 +39,9 @@ const CLUSTER_DEFAULTS: RawSettings = {
   run: { nodes: 1, gpus: 1, cpus: 4, memory: "24GiB", priority: "normal" },
 };
 
+/** GPUs of a cluster are for what is queued. */
+const CLUSTER_SERVICES: RawSettings = { jupyter: { gpu: false } };
+
 const SIZES: RawSettings = {
   training_models_cache: "100GiB",
   training_models_gguf: "100GiB",
@@ -57,7 +60,7 @@ const CLOUD_DEFAULTS: RawSettings = {
   snapshotRetention: "30d",
 };
 
-/** Defaults of each target's own block. */
+/** Defaults of each target's own block, and what else has another default there. */
 export const TARGET_DEFAULTS: Readonly<Record<TargetKind, RawSettings>> = {
   docker: { docker: { prefix: "" } },
   "gcp-vm": {
@@ -81,6 +84,7 @@ export const TARGET_DEFAULTS: Readonly<Record<TargetKind, RawSettings>> = {
     },
   },
   kubernetes: {
+    services: CLUSTER_SERVICES,
     kubernetes: {
       ...CLUSTER_DEFAULTS,
       queue: { pools: [{ gpu: "L4" }], preemption: true },
@@ -89,6 +93,7 @@ export const TARGET_DEFAULTS: Readonly<Record<TargetKind, RawSettings>> = {
     },
   },
   gke: {
+    services: CLUSTER_SERVICES,
     gke: {
       ...CLOUD_DEFAULTS,
       ...CLUSTER_DEFAULTS,

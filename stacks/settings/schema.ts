@@ -28,6 +28,11 @@ export const servicesSchema = z.strictObject({
     ...webService,
     /** Accept connections from Google Colab's pages ("local runtime"). Default: false. */
     colab: z.boolean(),
+    /**
+     * Whether notebooks see the GPUs, where there are any. Default: true; false in a cluster, where GPUs are handed out by the
+     * queue, and where true is refused.
+     */
+    gpu: z.boolean(),
   }),
   tensorboard: z.strictObject(webService),
   "wandb-local": z.strictObject(webService),
@@ -184,6 +189,14 @@ export const settingsSchema = z
       params: { remedy: "npm run experiment -- serve sets it to that of your clone; or leave the profile out" },
       when: ({ value }) => isRecord(value) && Array.isArray(value.profiles) && isRecord(value.experiments),
     }),
+    z.refine(({ target, services }) => services.jupyter.gpu !== true || !isCluster(target), {
+      path: ["services", "jupyter", "gpu"],
+      error: "is not to be had in a cluster: its queue does not know of Jupyter, which would keep the GPU from runs",
+      params: {
+        remedy: "set it to false, or take it out; for notebooks with a GPU take Jupyter of the desk, or Colab",
+      },
+      when: ({ value }) => isRecord(value) && isRecord(value.services) && isRecord(value.services.jupyter),
+    }),
   );
 
 /** These two are told together with whatever else is wrong. */
@@ -210,6 +223,18 @@ export const TOP_LEVEL_KEYS: readonly string[] = [
 ];
 
 export const TARGETS: readonly TargetKind[] = ["docker", "gcp-vm", "kubernetes", "gke"];
+
+/** Whether a target shares out its GPUs by a queue. */
+function isCluster(target: TargetKind): boolean {
+  switch (target) {
+    case "docker":
+    case "gcp-vm":
+      return false;
+    case "kubernetes":
+    case "gke":
+      return true;
+  }
+}
 
 export function isTarget(value: unknown): value is TargetKind {
   return TARGETS.some((target) => target === value);

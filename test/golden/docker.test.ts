@@ -45,6 +45,15 @@ test("without a GPU the same containers differ in what hands GPUs out, and in no
   }
 });
 
+test("without its GPU Jupyter's container is the same but for what hands GPUs out, and all others are the same", () => {
+  const all = renderStack({ machine: CUDA_MACHINE });
+  const without = renderStack({ machine: CUDA_MACHINE, settings: { services: { jupyter: { gpu: false } } } });
+  const cpu = renderStack({ machine: CPU_MACHINE });
+  for (const [name, { container }] of without)
+    expect(withoutVolatile(container), name).toEqual(withoutVolatile((name === "jupyter" ? cpu : all).get(name)?.container));
+  expect(without.get("jupyter")?.container).not.toHaveProperty("gpus");
+});
+
 /** What asks for a GPU runs without one where there is none at all. */
 function withoutRehearsal({ command, ...rest }: Record<string, unknown>): Record<string, unknown> {
   return { ...rest, command: Array.isArray(command) ? command.filter((word) => word !== "--gpus-on-cpu") : command };

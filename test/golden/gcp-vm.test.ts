@@ -24,6 +24,14 @@ describe("the compose file", () => {
     expectGolden("gcp-vm/compose.json", JSON.parse(text));
   });
 
+  test("gives Jupyter the GPU, and keeps it from Jupyter where that is set", () => {
+    const jupyter = (gpu: boolean) => compose({ settings: { services: { jupyter: { gpu } } } }).services.jupyter;
+    const asked = { resources: { reservations: { devices: [{ driver: "nvidia" }] } } };
+    expect(jupyter(true)).toMatchObject({ deploy: asked });
+    expect(jupyter(false)).not.toHaveProperty("deploy");
+    expect(jupyter(false)).toMatchObject({ environment: { NVIDIA_VISIBLE_DEVICES: "void" } });
+  });
+
   test("keeps dollar signs, for which compose would put variables in", () => {
     const settings = { training: { preset: "rehearsal", run: "r", set: { chat_template: "a $HOME b" } } };
     const read: unknown = parse(composeText(compose({ settings })));

@@ -4,7 +4,7 @@ import { LABELS } from "../../k8s/names.ts";
 import type { KubernetesObject } from "../../k8s/objects.ts";
 import { objectsText } from "../../k8s/render.ts";
 import { expectGolden } from "../lib/golden.ts";
-import { renderCluster } from "../lib/kubernetes.ts";
+import { podTemplates, renderCluster } from "../lib/kubernetes.ts";
 
 /** A team's cluster: two kinds of GPU, spot before standard, and all that can be set. */
 const TEAM = {
@@ -62,6 +62,15 @@ describe("the objects of a stack in a team's cluster", () => {
       objects.filter((object) => fileOf(object) === name).map(withoutHashes),
     );
   });
+});
+
+test("Jupyter asks for no GPU, and goes to no node that is kept for those who do", () => {
+  const { objects } = renderCluster({ kubernetes: TEAM });
+  const [pod] = objects.filter(({ kind, metadata }) => kind === "Deployment" && metadata.name === "jupyter").flatMap(podTemplates);
+  expect(pod?.spec.containers[0]?.env).toContainEqual({ name: "NVIDIA_VISIBLE_DEVICES", value: "void" });
+  expect(JSON.stringify(pod)).not.toContain("nvidia.com/gpu");
+  for (const key of ["tolerations", "affinity", "nodeSelector", "runtimeClassName"])
+    expect(pod?.spec).not.toHaveProperty(key);
 });
 
 test("a run alone on one node, on CPUs", () => {

@@ -5,12 +5,16 @@ import { describe, expect, test } from "vitest";
 import { makePlan } from "../../stacks/plan/plan.ts";
 import type { Plan, Workload, WorkloadName } from "../../stacks/plan/types.ts";
 import { SAMPLE_DATA } from "../../stacks/settings/defaults.ts";
+import type { RawSettings } from "../../stacks/settings/layers.ts";
 import { loadStack, SECRET_NAMES, secretsFolder } from "../../stacks/settings/load.ts";
 import {
   CLOSED_MACHINE,
   CPU_MACHINE,
   CUDA_MACHINE,
+  gcpInputs,
+  gkeInputs,
   type InputChanges,
+  kubernetesInputs,
   problemsOf,
   stackInputs,
 } from "../lib/inputs.ts";
@@ -54,6 +58,40 @@ describe("the accelerator", () => {
     expect(workload(cuda, "tensorboard").environment.NVIDIA_VISIBLE_DEVICES).toBe("void");
     expect(workload(cuda, "gpu-monitor").environment.NVIDIA_DRIVER_CAPABILITIES).toBe("utility");
     expect(cuda.image.pythonSet).toBe("cu126");
+  });
+
+  test("Jupyter can do without, and takes none of a cluster's queue", () => {
+    const jupyter = { gpu: "none", environment: { NVIDIA_VISIBLE_DEVICES: "void" } };
+    const off = plan({ machine: CUDA_MACHINE, settings: { services: { jupyter: { gpu: false } } } });
+    expect(workload(off, "jupyter")).toMatchObject(jupyter);
+    expect(workload(off, "qlora-training").gpu).toBe("all");
+    const onVm = (settings: RawSettings) => workload(makePlan(gcpInputs({ settings })), "jupyter");
+    expect(onVm({}).gpu).toBe("all");
+    expect(onVm({ services: { jupyter: { gpu: false } } })).toMatchObject(jupyter);
+    for (const inputs of [kubernetesInputs(), gkeInputs()]) {
+      const here = makePlan(inputs);
+      expect(here.run?.workload.gpu, inputs.settings.target).toBe("all");
+      expect(workload(here, "jupyter"), inputs.settings.target).toMatchObject(jupyter);
+    }
+  });
+
+  test("a GPU for Jupyter is refused in a cluster", () => {
+    const settings = { services: { jupyter: { gpu: true } } };
+    for (const inputsOf of [kubernetesInputs, gkeInputs])
+      expect(problemsOf(() => inputsOf({ settings }))).toEqual([
+        {
+          path: "services.jupyter.gpu (test)",
+          value: "true",
+          reason:
+            "is not to be had in a cluster: its queue does not know of Jupyter, which would keep the GPU from runs",
+          remedy: "set it to false, or take it out; for notebooks with a GPU take Jupyter of the desk, or Colab",
+        },
+      ]);
+    // What else is wrong is told with it, and what is neither true nor false is told once.
+    const paths = (jupyter: RawSettings) =>
+      problemsOf(() => kubernetesInputs({ settings: { services: { jupyter } } })).map(({ path }) => path);
+    expect(paths({ gpu: true, port: 0 })).toEqual(["services.jupyter.port (test)", "services.jupyter.gpu (test)"]);
+    expect(paths({ gpu: "yes" })).toEqual(["services.jupyter.gpu (test)"]);
   });
 
   test("a setting wins over what was found", () => {

@@ -25,7 +25,7 @@ const MISTAKES: readonly (readonly [string, RawSettings, Problem])[] = [
       path: "services.jupyter.prot (mine)",
       value: "8889",
       reason: "is not a setting",
-      remedy: "did you mean port? Otherwise use one of: enabled, memory, port, colab",
+      remedy: "did you mean port? Otherwise use one of: enabled, memory, port, colab, gpu",
     },
   ],
   [
@@ -77,6 +77,16 @@ const MISTAKES: readonly (readonly [string, RawSettings, Problem])[] = [
       value: "8888.5",
       reason: "is a number and not a whole number",
       remedy: "write a whole number",
+    },
+  ],
+  [
+    "text for whether Jupyter sees a GPU",
+    { services: { jupyter: { gpu: "no" } } },
+    {
+      path: "services.jupyter.gpu (mine)",
+      value: '"no"',
+      reason: "is text and not true or false",
+      remedy: "write true or false",
     },
   ],
   [
