@@ -166,7 +166,7 @@ export function cpuMachine(machineType: string): NodeMachine | undefined {
 
 /**
  * Machines of the families above whose memory AMD's SEV can encrypt:
- * https://cloud.google.com/kubernetes-engine/docs/how-to/vtpms (stored page, read 2026-11-30), which names n2d and c2d.
+ * https://cloud.google.com/kubernetes-engine/docs/how-to/vtpms (read 2026-11-30), which names n2d and c2d.
  */
 export function canBeConfidential(machineType: string): boolean {
   return machineType.startsWith("n2d-");

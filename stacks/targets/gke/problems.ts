@@ -118,7 +118,7 @@ function serviceProblems({ services }: Plan, { cpuPool }: GkeSettings): readonly
 const GIB = 2 ** 30;
 
 /**
- * What Filestore makes: https://cloud.google.com/filestore/docs/service-tiers (stored page, read 2026-11-30), and its driver
+ * What Filestore makes: https://cloud.google.com/filestore/docs/service-tiers (read 2026-11-30), and its driver
  * takes: https://github.com/kubernetes-sigs/gcp-filestore-csi-driver (pkg/csi_driver/controller.go, pkg/util/multishare_defs.go,
  * commit 2edb466); no difference. In what steps a share of `zonal` grows is not checked here: 256 GiB, from 10 TiB on 2.5 TiB.
  */
