@@ -90,6 +90,7 @@ async function stepsOf(containers: Containers): Promise<readonly LayerStep[]> {
 
 /** Edits the package, types the command that trains, and watches the engine meanwhile. */
 async function editAndTrain(clone: Clone, containers: Containers, run: string): Promise<Loop> {
+  const superseded = await imageId(containers);
   appendFileSync(join(clone.folder, PACKAGE, "units.py"), `\n# ${run}\n`);
   const edited = Date.now();
   const command = clone.npmRun("train-custom", "--preset", "rehearsal", "--name", run, "--set", "max_steps=1");
@@ -99,7 +100,14 @@ async function editAndTrain(clone: Clone, containers: Containers, run: string): 
   };
   command.then(end, end);
   const [, moments] = await Promise.all([command, watchRun(containers, run, () => ended)]);
+  // It has lost its name to the new one, and holds gigabytes.
+  if (superseded !== undefined) await containers.client.getImage(superseded).remove();
   return { started: (moments.started - edited) / 1000, firstStep: (moments.firstStep - edited) / 1000 };
+}
+
+async function imageId(containers: Containers): Promise<string | undefined> {
+  const [image] = await containers.client.listImages({ filters: { reference: [IMAGE] } });
+  return image?.Id;
 }
 
 async function watchRun(
