@@ -160,9 +160,7 @@ export type WorkloadPriorityClassObject = Of<Kueue, "WorkloadPriorityClass"> & {
 };
 
 export interface JobSetSpec {
-  readonly network:
-    | { readonly enableDNSHostnames: true; readonly subdomain: string }
-    | { readonly enableDNSHostnames: false };
+  readonly network: { readonly enableDNSHostnames: true; readonly subdomain: string };
   readonly successPolicy: { readonly operator: "All" };
   readonly failurePolicy: {
     readonly maxRestarts: number;

@@ -64,8 +64,7 @@ export function renderJobSetSpec(
   const name = runObjectName(plan.run);
   const pod = renderRunPod(plan, layout, resolve, { container, endpoint: rendezvous(name) });
   return {
-    // The names, and the service that they need, are for nodes that have others to find.
-    network: layout.run.nodes === 1 ? { enableDNSHostnames: false } : { enableDNSHostnames: true, subdomain: name },
+    network: { enableDNSHostnames: true, subdomain: name },
     successPolicy: { operator: "All" },
     failurePolicy: {
       maxRestarts: RETRIES,
