@@ -29,6 +29,9 @@ export interface EnginePlace {
   readonly reach?: (url: string, localPort: number) => Promise<Reached>;
 }
 
+/** How often a file is asked for whose archive ends early. */
+const READS = 3;
+
 /** The containers on a Docker engine: of this machine, of another one, or of a VM at the end of a tunnel. */
 export class Containers implements Workloads {
   readonly lookMs = 1000;
@@ -62,8 +65,15 @@ export class Containers implements Workloads {
   }
 
   async readFile(container: string, path: string): Promise<string | undefined> {
-    const archive = await this.client.getContainer(container).getArchive({ path }).catch(ifMissing(undefined));
-    return archive === undefined ? undefined : await firstFile(archive);
+    for (let read = 1; ; read += 1) {
+      const archive = await this.client.getContainer(container).getArchive({ path }).catch(ifMissing(undefined));
+      if (archive === undefined) return undefined;
+      try {
+        return await firstFile(archive);
+      } catch (error) {
+        if (read === READS || !isCutOff(error)) throw error;
+      }
+    }
   }
 
   async run(container: string, command: readonly string[]): Promise<Ended> {
@@ -141,6 +151,11 @@ function ifMissing<T>(value: T): (error: unknown) => T {
     if (error instanceof Error && "statusCode" in error && error.statusCode === 404) return value;
     throw error;
   };
+}
+
+/** Whether an archive ended early, as it does where its container ends or starts anew meanwhile. */
+function isCutOff(error: unknown): boolean {
+  return error instanceof Error && error.message === "Unexpected end of data";
 }
 
 async function firstFile(archive: NodeJS.ReadableStream): Promise<string | undefined> {
