@@ -1,6 +1,7 @@
 """The end of the VM's time: preemption, the maximum run time, idleness; and what is saved before each."""
 
 import json
+import re
 import subprocess
 import threading
 import time
@@ -87,10 +88,14 @@ class PreemptionWatch(threading.Thread):
 
 
 def going_down() -> bool:
-    """Whether the whole machine shuts down, and not this service alone."""
-    question = ["systemctl", "is-system-running"]
+    """Whether the whole machine shuts down, and not this service alone.
+
+    The state of the whole system would say that it is starting, until its boot has come to its end.
+    """
+    question = ["systemctl", "show", "--property=Job,ActiveState", "shutdown.target"]
     asked = subprocess.run(question, capture_output=True, text=True, check=False)  # noqa: S603 - fixed arguments
-    return asked.stdout.strip() == "stopping"
+    # A unit that nothing is queued for has no line for its job.
+    return any(re.fullmatch(r"Job=\d+|ActiveState=active", line) for line in asked.stdout.splitlines())
 
 
 # --- time is over --------------------------------------------------------------------------------------------------
