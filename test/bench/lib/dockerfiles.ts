@@ -4,11 +4,12 @@ const SHELL = 'SHELL ["/bin/bash", "-euo", "pipefail", "-c"]';
 const MARKED_SHELL = `SHELL ["/usr/bin/env", "${MARK}", "/bin/bash", "-euo", "pipefail", "-c"]`;
 
 const ANY_SET = "ARG PYTHON_SET=cu126";
+const CUDA_SET = "ENV PYTHON_SET=cu126";
 
 /** Our Dockerfile with PyTorch for CUDA, also where the machine has no GPU and would have the image of the CPU built. */
 export function withCudaPackages(dockerfile: string): string {
   if (!dockerfile.includes(ANY_SET)) throw new Error("the Dockerfile does not say which packages it takes for CUDA");
-  return dockerfile.replace(ANY_SET, ANY_SET.replace("ARG", "ENV"));
+  return dockerfile.replace(ANY_SET, CUDA_SET);
 }
 
 /** Our Dockerfile without the order of its layers: the code comes first, so that every edit builds all that follows anew. */

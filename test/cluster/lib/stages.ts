@@ -9,6 +9,7 @@ const STOPPED = 75;
 const exists = (key: string) => ({ key, operator: "Exists" });
 const absent = (key: string) => ({ key, operator: "DoesNotExist" });
 const isOneOf = (key: string, values: readonly string[]) => ({ key, operator: "In", values });
+const isNoneOf = (key: string, values: readonly string[]) => ({ key, operator: "NotIn", values });
 
 const DELETED = ".metadata.deletionTimestamp";
 const EXIT = `.metadata.annotations["${EXIT_ANNOTATION}"]`;
@@ -34,8 +35,13 @@ function stage(name: string, { of = "Pod", when, delay, next }: StageParts): obj
   };
 }
 
+/**
+ * A node says once that it is ready, and its lease that it still is. With leases, KWOK's own stages say it every 20 s, which
+ * keeps the API server of a thousand nodes busy.
+ */
 const READY = `
 {{ $now := Now }}
+{{ $kwok := printf "kwok-%s" Version }}
 phase: Running
 conditions:
 {{ range NodeConditions }}
@@ -45,10 +51,10 @@ nodeInfo:
   architecture: amd64
   operatingSystem: linux
   bootID: ""
-  containerRuntimeVersion: {{ printf "kwok-%s" Version }}
-  kernelVersion: {{ printf "kwok-%s" Version }}
+  containerRuntimeVersion: {{ $kwok }}
+  kernelVersion: {{ $kwok }}
   kubeProxyVersion: ""
-  kubeletVersion: {{ printf "kwok-%s" Version }}
+  kubeletVersion: {{ $kwok }}
   machineID: ""
   osImage: ""
   systemUUID: ""
@@ -104,15 +110,14 @@ containerStatuses:
 `;
 
 /**
- * What a kubelet would say of its node and of pods. A node says once that it is ready, and its lease that it still is: with
- * leases, KWOK's own stages say it every 20 s, which keeps an API server of a thousand nodes busy. Training runs until it is told to end, or for as long as its annotation says; asked
- * to stop, it saves and ends with a code of its own. Unlike KWOK's own stages these leave finalizers alone, by which Jobs
- * count their pods.
+ * What a kubelet would say of its node and of pods. Training runs until it is told to end, or for as long as its annotation
+ * says; asked to stop, it saves and ends with a code of its own. Unlike KWOK's own stages these leave finalizers alone, by
+ * which Jobs count their pods.
  */
 export const STAGES: readonly object[] = [
   stage("node-is-ready", {
     of: "Node",
-    when: [{ ...isOneOf('.status.conditions.[] | select( .type == "Ready" ) | .status', ["True"]), operator: "NotIn" }],
+    when: [isNoneOf('.status.conditions.[] | select( .type == "Ready" ) | .status', ["True"])],
     next: { statusTemplate: READY },
   }),
   stage("pod-runs", { when: [absent(DELETED), absent(".status.podIP")], next: { statusTemplate: RUNNING } }),
