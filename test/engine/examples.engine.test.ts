@@ -41,13 +41,13 @@ const PECULIAR: Readonly<Record<string, { readonly resource: string; readonly re
 };
 
 test.each(EXAMPLE_TARGETS)("the example for %s is previewed by Pulumi itself", async (target) => {
-  // An engine of the tests has no GPU to offer, and another model to train on it.
-  const settings = exampleSettings(target);
-  const here = target === "docker" ? { accelerator: "cpu", training: { run: "desk-notes", preset: "rehearsal" } } : {};
+  // An engine of the tests has no GPU to offer, another model to train on it, and other services at the usual ports.
+  const onEngine = target === "docker";
+  const here = onEngine ? { accelerator: "cpu", training: { run: "desk-notes", preset: "rehearsal" } } : {};
   stack = await freshStack(`test-example-${target}`, {
     docker: undefined,
-    services: undefined,
-    ...settings,
+    ...(onEngine ? {} : { services: undefined }),
+    ...exampleSettings(target),
     ...here,
   });
   writeSecret(stack.name, "hf-token", "made-up");

@@ -410,8 +410,8 @@ def test_a_restart_of_the_agent_alone_stops_no_run(planned: "Vm", monkeypatch: p
     monkeypatch.setattr(agent, "POLL_SECONDS", 0.05)
     handlers: list[Callable[..., None]] = []
     monkeypatch.setattr(agent.signal, "signal", lambda _, handler: handlers.append(handler))
-    for state, stopped in (("running", False), ("stopping", True)):
-        planned.program("systemctl", f"echo {state}")
+    for answer, stopped in ((r"ActiveState=inactive\nJob=", False), (r"ActiveState=inactive\nJob=312", True)):
+        planned.program("systemctl", f"printf '{answer}\\n'")
         serving = threading.Thread(target=agent.Agent(planned.config).serve)
         serving.start()
         wait_for(lambda: told(planned).get("stage") == "up")

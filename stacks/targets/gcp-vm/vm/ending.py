@@ -94,8 +94,8 @@ def going_down() -> bool:
     """
     question = ["systemctl", "show", "--property=Job,ActiveState", "shutdown.target"]
     asked = subprocess.run(question, capture_output=True, text=True, check=False)  # noqa: S603 - fixed arguments
-    # A unit that nothing is queued for has no line for its job.
-    return any(re.fullmatch(r"Job=\d+|ActiveState=active", line) for line in asked.stdout.splitlines())
+    # Its job is told by its number, and `Job=` where none is queued.
+    return any(re.fullmatch(r"Job=[1-9]\d*|ActiveState=active", line) for line in asked.stdout.splitlines())
 
 
 # --- time is over --------------------------------------------------------------------------------------------------
